@@ -1,0 +1,2 @@
+// The emulsion program: picks the verb.
+int main() { return 0; }

@@ -1,0 +1,17 @@
+# Libraries from Debian packages; ./setup installs them.
+find_package(PkgConfig REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(GTest REQUIRED)
+find_package(Threads REQUIRED)
+
+pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
+add_library(tomlplusplus::tomlplusplus ALIAS PkgConfig::tomlplusplus)
+pkg_check_modules(vips REQUIRED IMPORTED_TARGET vips)
+add_library(emulsion::vips ALIAS PkgConfig::vips)
+pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+add_library(emulsion::utf8proc ALIAS PkgConfig::utf8proc)

@@ -1,0 +1,30 @@
+// Where and in what numbers to compute: devices, threads, CPU features.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace emulsion {
+
+/// "cpu", "cuda", "cuda:1". Loads libtorch_cuda on the first use of a CUDA device.
+/// Throws: Error{unsupported} naming what is missing.
+at::Device find_device(const std::string& name);
+
+/// Compute threads: `wanted`, or one per physical core allowed to this process when 0. Call before any tensor work.
+int64_t set_compute_threads(int64_t wanted);
+
+/// Bytes: the process's largest and present resident set, the machine's memory that could be had.
+int64_t peak_memory_bytes();
+int64_t resident_memory_bytes();
+int64_t available_memory_bytes();
+
+/// Whether bfloat16 matrix products run in hardware here (AVX512-BF16 or AMX); without it they are many times
+/// slower than float32.
+bool has_fast_bfloat16();
+
+/// "AVX512F AVX512-BF16 AMX-BF16 ...", what the processor has of what matters here.
+std::string cpu_features();
+
+}  // namespace emulsion

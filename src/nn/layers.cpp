@@ -1,0 +1,64 @@
+#include "nn/layers.h"
+
+#include "nn/kernels.h"
+
+namespace emulsion::nn {
+
+Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool bias) {
+  const Param& weight = scope.param("weight", {out, in});
+  const Param* bias_param = bias ? &scope.param("bias", {out}) : nullptr;
+  leaf_ = &scope.store().declare_leaf(
+      {.path = scope.path(), .kind = LeafKind::linear, .weight = &weight, .bias = bias_param});
+}
+
+Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride,
+               int64_t padding) {
+  const Param& weight = scope.param("weight", {out, in, kernel, kernel});
+  const Param& bias = scope.param("bias", {out});
+  leaf_ = &scope.store().declare_leaf({.path = scope.path(),
+                                       .kind = LeafKind::conv2d,
+                                       .weight = &weight,
+                                       .bias = &bias,
+                                       .stride = stride,
+                                       .padding = padding});
+}
+
+Embedding::Embedding(const Scope& scope, int64_t count, int64_t width) {
+  const Param& weight = scope.param("weight", {count, width});
+  leaf_ = &scope.store().declare_leaf(
+      {.path = scope.path(), .kind = LeafKind::embedding, .weight = &weight});
+}
+
+GroupNorm::GroupNorm(const Scope& scope, int64_t groups, int64_t channels, double eps)
+    : weight_(&scope.param("weight", {channels})),
+      bias_(&scope.param("bias", {channels})),
+      groups_(groups),
+      eps_(eps) {}
+
+Tensor GroupNorm::operator()(const Tensor& x) const {
+  return kernels::group_norm(x, weight_->value, bias_->value, groups_, eps_, /*silu=*/false);
+}
+
+Tensor GroupNorm::then_silu(const Tensor& x) const {
+  return kernels::group_norm(x, weight_->value, bias_->value, groups_, eps_, /*silu=*/true);
+}
+
+LayerNorm::LayerNorm(const Scope& scope, int64_t width, double eps)
+    : weight_(&scope.param("weight", {width})),
+      bias_(&scope.param("bias", {width})),
+      width_(width),
+      eps_(eps) {}
+
+Tensor LayerNorm::operator()(const Tensor& x) const {
+  return at::layer_norm(x, {width_}, weight_->value, bias_->value, eps_);
+}
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, bool causal) {
+  const auto split = [heads](const Tensor& x) {  // [B,L,D] -> [B,heads,L,d]
+    return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+  };
+  const Tensor out = at::scaled_dot_product_attention(split(q), split(k), split(v), {}, 0.0, causal);
+  return out.transpose(1, 2).reshape(q.sizes());
+}
+
+}  // namespace emulsion::nn

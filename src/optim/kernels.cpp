@@ -1,0 +1,68 @@
+#include "optim/kernels.h"
+
+#include <cmath>
+#include <cstring>
+
+// One copy of each loop per instruction set. Sanitizers cannot run the resolver that picks one.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#define EMULSION_CLONES \
+  __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#else
+#define EMULSION_CLONES
+#endif
+
+namespace emulsion::optim::kernels {
+
+EMULSION_CLONES void adamw(const AdamWFactors& factors, const float* __restrict grad,
+                           float* __restrict master, float* __restrict moment1,
+                           float* __restrict moment2, int64_t n) {
+  const AdamWFactors f = factors;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = grad[i] * f.grad_scale;
+    const float m = moment1[i] + (g - moment1[i]) * f.one_minus_beta1;
+    const float v = moment2[i] * f.beta2 + f.one_minus_beta2 * g * g;
+    moment1[i] = m;
+    moment2[i] = v;
+    master[i] = master[i] * f.keep - f.step_size * (m / (std::sqrt(v) / f.root2 + f.eps));
+  }
+}
+
+EMULSION_CLONES void lerp(const float* __restrict value, float* __restrict average, float weight,
+                          int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) average[i] += weight * (value[i] - average[i]);
+}
+
+EMULSION_CLONES void to_bfloat16(const float* __restrict value, uint16_t* __restrict bits,
+                                 int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t word;
+    std::memcpy(&word, value + i, sizeof word);
+    const uint32_t rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
+    const bool nan = (word & 0x7FFFFFFF) > 0x7F800000;
+    bits[i] = static_cast<uint16_t>(nan ? 0x7FC0 : rounded);
+  }
+}
+
+EMULSION_CLONES void from_bfloat16(const uint16_t* __restrict bits, float* __restrict value,
+                                   int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t word = uint32_t{bits[i]} << 16;
+    std::memcpy(value + i, &word, sizeof word);
+  }
+}
+
+EMULSION_CLONES double sum_of_squares(const float* value, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = value[i];
+    sum += x * x;
+  }
+  return sum;
+}
+
+}  // namespace emulsion::optim::kernels

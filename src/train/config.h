@@ -1,0 +1,179 @@
+// The run file: everything that defines a training run, one struct per concept.
+//
+// Defaults live here only. Rules across fields are in `validate`.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "adapters/lora.h"
+#include "data/config.h"
+#include "diffusion/noise_schedule.h"
+#include "diffusion/objective_options.h"
+#include "diffusion/prediction.h"
+#include "models/architecture.h"
+#include "optim/adamw.h"
+#include "optim/ema.h"
+#include "optim/schedule.h"
+
+namespace emulsion::train {
+
+enum class ComputeDtype { float32, bfloat16 };
+constexpr auto enum_names(ComputeDtype) {
+  return std::to_array<std::pair<ComputeDtype, const char*>>(
+      {{ComputeDtype::float32, "float32"}, {ComputeDtype::bfloat16, "bfloat16"}});
+}
+
+/// Trains the autoencoder alone: pictures in, latents between, the same pictures out.
+struct AutoencoderMethod {
+  static constexpr const char* kType = "autoencoder";
+  static constexpr const char* kDoc = "Trains an autoencoder from random weights or further.";
+  double l1 = 1;
+  double l2 = 0.5;
+  double gradient = 0.5;
+  double kl = 1e-6;
+  bool normalise_latents = true;
+  template <class V>
+  void fields(V& v) {
+    v("l1", l1, "Weight of the mean absolute error of the picture.").min(0);
+    v("l2", l2, "Weight of the mean squared error of the picture.").min(0);
+    v("gradient", gradient,
+      "Weight of the mean absolute error of the picture's horizontal and vertical differences, at full and half size: sharp edges.")
+        .min(0);
+    v("kl", kl, "Weight of the divergence of the latents from the standard normal distribution.").min(0);
+    v("normalise_latents", normalise_latents,
+      "At the end, give every latent channel mean 0 and spread 1 by folding both into the layers next to it.");
+  }
+};
+
+/// Trains the denoiser of a latent diffusion model with text conditioning, the text encoder with it.
+struct DiffusionMethod {
+  static constexpr const char* kType = "diffusion";
+  static constexpr const char* kDoc = "Trains U-Net and text encoder whole, from random weights or further.";
+  bool train_text_encoder = true;
+  template <class V>
+  void fields(V& v) {
+    v("train_text_encoder", train_text_encoder, "Train the text encoder along; off: only the U-Net.");
+  }
+};
+
+/// Trains a low-rank adapter on top of a frozen model.
+struct LoraMethod : adapters::LoraConfig {
+  static constexpr const char* kType = "lora";
+  static constexpr const char* kDoc = "Trains a low-rank adapter on a frozen model.";
+};
+
+using MethodConfig = std::variant<DiffusionMethod, LoraMethod, AutoencoderMethod>;
+
+struct ModelConfig {
+  std::string path;
+  std::string vae;
+  models::ArchitectureConfig architecture;
+  template <class V>
+  void fields(V& v) {
+    v("path", path, "Model folder to start from (diffusers layout). Empty: random weights of [model.architecture].");
+    v("vae", vae, "Model folder whose autoencoder to use instead; with an empty path, the one to build on.");
+    v("architecture", architecture, "Sizes of a new model; ignored when `path` is given.");
+  }
+};
+
+struct PreviewConfig {
+  int64_t every = 250;
+  std::vector<std::string> prompts;
+  int64_t count = 8;
+  int64_t steps = 20;
+  double cfg = 3;
+  int64_t seed = 1;
+  template <class V>
+  void fields(V& v) {
+    v("every", every, "Draw previews every so many steps; 0: never.").min(0).unit("steps");
+    v("prompts", prompts, "What to draw; empty: captions of the training pictures.");
+    v("count", count, "How many captions to draw when `prompts` is empty.").min(1).max(64);
+    v("steps", steps, "Sampling steps of a preview.").min(1).max(1000);
+    v("cfg", cfg, "Guidance scale of a preview.").min(0);
+    v("seed", seed, "Seed of the first preview picture; the next ones count up.").min(0);
+  }
+};
+
+struct CheckpointConfig {
+  int64_t every = 500;
+  int64_t keep = 2;
+  template <class V>
+  void fields(V& v) {
+    v("every", every, "Save the whole state every so many steps; 0: only when stopping.").min(0).unit("steps");
+    v("keep", keep, "How many states to keep; older ones are removed.").min(1);
+  }
+};
+
+struct EmaOptions : optim::EmaConfig {
+  bool enabled = false;
+  template <class V>
+  void fields(V& v) {
+    v("enabled", enabled, "Keep a moving average of the weights; previews and the result use it.");
+    optim::EmaConfig::fields(v);
+  }
+};
+
+struct RunConfig {
+  std::string name = "run";
+  std::string output = "runs";
+  int64_t seed = 0;
+  int64_t steps = 1000;
+  int64_t batch_size = 4;
+  int64_t accumulate = 1;
+  double clip = 1;
+  ComputeDtype dtype = ComputeDtype::float32;
+  int64_t threads = 0;
+  int64_t loader_threads = 1;
+  MethodConfig method;
+  ModelConfig model;
+  data::DataConfig data;
+  diffusion::NoiseScheduleConfig noise;
+  diffusion::Prediction prediction = diffusion::Prediction::epsilon;
+  diffusion::ObjectiveConfig objective;
+  optim::AdamWConfig optimizer;
+  optim::LrScheduleConfig schedule;
+  EmaOptions ema;
+  PreviewConfig preview;
+  CheckpointConfig checkpoint;
+
+  template <class V>
+  void fields(V& v) {
+    v("name", name, "Name of the run: its folder and its result file.");
+    v("output", output, "Folder that holds the run folders.");
+    v("seed", seed, "Every random number of the run follows from it.").min(0);
+    v("steps", steps, "Optimizer steps in all.").min(1).unit("steps");
+    v("batch_size", batch_size, "Pictures per forward and backward pass.").min(1);
+    v("accumulate", accumulate, "Passes whose gradients are averaged into one optimizer step.").min(1);
+    v("clip", clip, "Largest norm of all gradients together; 0: no clipping.").min(0);
+    v("dtype", dtype, "Numbers that the network computes in; trained weights keep float32 masters.");
+    v("threads", threads, "Threads that compute; 0: one per core.").min(0).max(1024);
+    v("loader_threads", loader_threads, "Threads that read and prepare pictures ahead; 0: none.").min(0).max(64);
+    v("method", method, "What is trained.");
+    v("model", model, "What it starts from.");
+    v("data", data, "The pictures.");
+    v("noise", noise, "Noise schedule of a new model; a loaded one brings its own.");
+    v("prediction", prediction, "What a new model's network predicts; a loaded one brings its own.");
+    v("objective", objective, "The denoising loss.");
+    v("optimizer", optimizer, "AdamW.");
+    v("schedule", schedule, "Learning rate over the run.");
+    v("ema", ema, "Moving average of the weights.");
+    v("preview", preview, "Pictures drawn while training.");
+    v("checkpoint", checkpoint, "Saving the state, for going on after an interruption.");
+  }
+};
+
+/// Reads a run file and applies `--set` overrides; relative paths in it are relative to the working folder.
+/// Throws Error{config} with all problems, each with file, line and column.
+RunConfig load_run_config(const std::string& file,
+                          const std::vector<std::pair<std::string, std::string>>& overrides = {});
+
+/// Rules across fields. Throws Error{config} naming the fields.
+void validate(const RunConfig& config);
+
+}  // namespace emulsion::train

@@ -1,0 +1,143 @@
+// U-Net, autoencoder and text encoder against diffusers and transformers: outputs, loss, and every gradient.
+//
+// Tolerance 1e-5 of each tensor's largest value: float32 sums of a few thousand terms in another order differ by
+// about sqrt(n) * 6e-8 * condition.
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "io/safetensors.h"
+#include "models/clip_text.h"
+#include "models/unet.h"
+#include "models/vae.h"
+#include "support/support.h"
+
+namespace emulsion::models {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+/// Fills the store from the golden file's `param.` tensors and asks for gradients.
+void load_params(nn::ParamStore& store, const io::SafetensorsFile& file, const std::string& prefix = "param.") {
+  for (nn::Param& param : store.params()) {
+    ASSERT_TRUE(file.contains(prefix + param.path)) << param.path;
+    store.assign(param, file.tensor(prefix + param.path).clone());
+  }
+  store.set_requires_grad(true);
+}
+
+/// Gradients that are zero in exact arithmetic (a key's bias shifts all logits of a query alike): both sides hold
+/// rounding noise, so only its smallness is compared.
+bool is_zero_by_symmetry(const io::SafetensorsFile& file, const std::string& name) {
+  const auto found = file.metadata().find("zero_by_symmetry");
+  return found != file.metadata().end() && found->second.find("\"" + name + "\"") != std::string::npos;
+}
+
+/// Compares every gradient; the file has to hold none that we lack.
+void expect_gradients(const nn::ParamStore& store, const io::SafetensorsFile& file, const std::string& prefix) {
+  size_t expected = 0;
+  for (const auto& entry : file.entries()) expected += entry.name.starts_with(prefix) && !entry.name.starts_with("grad.input.");
+  EXPECT_EQ(expected, store.params().size());
+  for (const nn::Param& param : store.params()) {
+    ASSERT_TRUE(param.value.grad().defined()) << param.path;
+    const std::string name = prefix + param.path;
+    if (is_zero_by_symmetry(file, name) || is_zero_by_symmetry(file, name.substr(5))) {
+      EXPECT_LT(param.value.grad().abs().max().item<double>(), 1e-7) << param.path;
+    } else {
+      EXPECT_TRUE(test::close(param.value.grad(), file.tensor(name), kTolerance)) << param.path;
+    }
+  }
+}
+
+class UNetGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(UNetGolden, OutputLossAndEveryGradientAreThoseOfDiffusers) {
+  const auto file = io::SafetensorsFile::open(test::golden(std::string("unet_") + GetParam() + ".safetensors"));
+  nn::ParamStore store;
+  const UNet unet(nn::Scope(store), unet_config_from_json(file.metadata().at("config"), "config.json"));
+  load_params(store, file);
+  const Tensor x = file.tensor("input.sample").clone().set_requires_grad(true);
+  Conditioning conditioning{.context = file.tensor("input.context").clone().set_requires_grad(true), .pooled = {}, .size_ids = {}};
+  if (file.contains("input.pooled")) {
+    conditioning.pooled = file.tensor("input.pooled");
+    conditioning.size_ids = file.tensor("input.size_ids");
+  }
+  const Tensor out = unet.forward(x, file.tensor("input.timestep"), conditioning);
+  EXPECT_TRUE(test::close(out, file.tensor("output"), kTolerance));
+  const Tensor loss = at::mse_loss(out, file.tensor("input.target"));
+  EXPECT_TRUE(test::close(loss, file.tensor("loss"), kTolerance));
+  loss.backward();
+  expect_gradients(store, file, "grad.");
+  EXPECT_TRUE(test::close(x.grad(), file.tensor("grad.input.sample"), kTolerance));
+  EXPECT_TRUE(test::close(conditioning.context.grad(), file.tensor("grad.input.context"), kTolerance));
+}
+INSTANTIATE_TEST_SUITE_P(Variants, UNetGolden, ::testing::Values("sd1", "sd2", "quickstart", "sdxl"));
+
+class VaeGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(VaeGolden, MomentsDecodingLossAndEveryGradientAreThoseOfDiffusers) {
+  const auto file = io::SafetensorsFile::open(test::golden(std::string("vae_") + GetParam() + ".safetensors"));
+  nn::ParamStore store;
+  const Vae vae(nn::Scope(store), vae_config_from_json(file.metadata().at("config"), "config.json"));
+  load_params(store, file);
+  const Tensor pixels = file.tensor("input.pixels");
+  const Tensor moments = vae.encode(pixels);
+  EXPECT_TRUE(test::close(moments, file.tensor("output.moments"), kTolerance));
+  const Posterior posterior(moments);
+  const Tensor latent = posterior.sample(file.tensor("input.eps"));
+  EXPECT_TRUE(test::close(latent, file.tensor("output.latent"), kTolerance));
+  const Tensor decoded = vae.decode(latent);
+  EXPECT_TRUE(test::close(decoded, file.tensor("output.decoded"), kTolerance));
+  const Tensor loss = at::mse_loss(decoded, pixels) + 1e-6 * posterior.kl();
+  EXPECT_TRUE(test::close(loss, file.tensor("loss"), kTolerance));
+  loss.backward();
+  expect_gradients(store, file, "grad.");
+}
+INSTANTIATE_TEST_SUITE_P(Variants, VaeGolden, ::testing::Values("sd", "noattn"));
+
+class ClipGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ClipGolden, StatesLossAndEveryGradientAreThoseOfTransformers) {
+  const auto file = io::SafetensorsFile::open(test::golden(std::string("clip_") + GetParam() + ".safetensors"));
+  nn::ParamStore store;
+  const ClipText clip(nn::Scope(store), clip_text_config_from_json(file.metadata().at("config"), "config.json"));
+  const std::string text_model = file.contains("param.text_model.final_layer_norm.weight") ? "text_model." : "";
+  load_params(store, file, "param." + text_model);
+  const TextStates states = clip.forward(file.tensor("input.input_ids"));
+  EXPECT_TRUE(test::close(states.last, file.tensor("output.last_hidden_state"), kTolerance));
+  EXPECT_TRUE(test::close(states.penultimate, file.tensor("output.penultimate"), kTolerance));
+  EXPECT_TRUE(test::close(states.pooled, file.tensor("output.pooled"), kTolerance));
+  const Tensor loss = (states.last * file.tensor("input.weight")).mean();
+  EXPECT_TRUE(test::close(loss, file.tensor("loss"), kTolerance));
+  loss.backward();
+  expect_gradients(store, file, "grad." + text_model);
+}
+INSTANTIATE_TEST_SUITE_P(Variants, ClipGolden, ::testing::Values("quickgelu", "gelu"));
+
+TEST(ModelConfigTest, ConfigsSurviveTheWayThroughJson) {
+  for (const char* variant : {"sd1", "sd2", "quickstart", "sdxl"}) {
+    const auto file = io::SafetensorsFile::open(test::golden(std::string("unet_") + variant + ".safetensors"));
+    const UNetConfig config = unet_config_from_json(file.metadata().at("config"), "config.json");
+    EXPECT_EQ(unet_config_from_json(to_json(config), "config.json"), config) << variant;
+  }
+}
+
+TEST(ModelConfigTest, OptionsThatAreNotBuiltAreRefusedByName) {
+  const std::string message = test::error_message(
+      [] { unet_config_from_json(R"({"class_embed_type": "timestep"})", "unet/config.json"); });
+  EXPECT_NE(message.find("[unet/config.json] 'class_embed_type' is \"timestep\""), std::string::npos) << message;
+}
+
+TEST(UNetTest, ContextOfAnotherModelIsAShapeError) {
+  const auto file = io::SafetensorsFile::open(test::golden("unet_sd1.safetensors"));
+  nn::ParamStore store;
+  const UNet unet(nn::Scope(store), unet_config_from_json(file.metadata().at("config"), "config.json"));
+  load_params(store, file);
+  const std::string message = test::error_message([&] {
+    unet.forward(file.tensor("input.sample"), file.tensor("input.timestep"),
+                 {.context = at::zeros({2, 77, 999}), .pooled = {}, .size_ids = {}});
+  });
+  EXPECT_NE(message.find("expected text states [2, L, 24], got [2, 77, 999]"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace emulsion::models

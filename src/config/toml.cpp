@@ -65,6 +65,13 @@ Node converted(const toml::node& source) {
   return node;
 }
 
+// "Error while parsing string: <what>" as " in string: <what>".
+std::string reason(std::string_view description) {
+  constexpr std::string_view kPrefix = "Error while parsing ";
+  if (!description.starts_with(kPrefix)) return fmt::format(": {}", description);
+  return fmt::format(" in {}", description.substr(kPrefix.size()));
+}
+
 }  // namespace
 
 Node parse_toml(std::string_view text, std::string_view file) {
@@ -72,8 +79,8 @@ Node parse_toml(std::string_view text, std::string_view file) {
     return converted(toml::parse(text, file));
   } catch (const toml::parse_error& error) {
     const Place place = place_of(error.source());
-    throw Error(ErrorCode::config, fmt::format("{}:{}:{}: not valid TOML: {}", file, place.line,
-                                               place.column, error.description()));
+    throw Error(ErrorCode::config, fmt::format("{}:{}:{}: not valid TOML{}", file, place.line,
+                                               place.column, reason(error.description())));
   }
 }
 

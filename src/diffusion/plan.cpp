@@ -27,8 +27,8 @@ std::vector<double> trailing_timesteps(double total, int64_t steps) {
 }
 
 /// Descending timesteps of diffusers' leading and linspace.
-std::vector<double> ascending_layout(int64_t total, const Sampler& sampler, SigmaSchedule spacing,
-                                     int64_t steps, int64_t offset) {
+std::vector<double> grid_timesteps(int64_t total, const Sampler& sampler, SigmaSchedule spacing,
+                                   int64_t steps, int64_t offset) {
   const int64_t count = steps + (sampler.drops_last ? 1 : 0);
   std::vector<double> values;
   if (spacing == SigmaSchedule::leading) {
@@ -49,7 +49,7 @@ std::vector<double> spaced_timesteps(int64_t total, const Sampler& sampler, Sigm
   if (spacing == SigmaSchedule::trailing) {
     return trailing_timesteps(static_cast<double>(total), steps);
   }
-  return ascending_layout(total, sampler, spacing, steps, offset);
+  return grid_timesteps(total, sampler, spacing, steps, offset);
 }
 
 /// Solver sigma with linear interpolation between timesteps, as diffusers has it.

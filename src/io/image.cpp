@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "io/color_profile.h"
 #include "io/content.h"
 #include "io/file_error.h"
 #include "io/image_bmp.h"
@@ -221,8 +222,7 @@ class Pipeline {
         vips_image_get_blob(image_.get(), VIPS_META_ICC_NAME, &data, &size) != 0) {
       return false;
     }
-    const std::string_view profile(static_cast<const char*>(data), size);
-    return profile.find("sRGB IEC61966-2") == std::string_view::npos;
+    return !is_srgb_profile({static_cast<const char*>(data), size});
   }
 
   bool transform_by_profile() {

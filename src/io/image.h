@@ -66,7 +66,8 @@ void write_png(const std::filesystem::path& path, const Tensor& image, const Png
 PngText read_png_text(const std::filesystem::path& path);
 
 /// uint8 [H,W,C] -> uint8 [height,width,C]. Bicubic (a = -0.5) with antialiasing, the filter of
-/// Pillow's BICUBIC.
+/// Pillow's BICUBIC and its order of passes: within one level of it, but for one value in ten
+/// thousand on pure noise. Throws: Error{shape}.
 Tensor resize_image(const Tensor& image, int64_t width, int64_t height);
 
 }  // namespace emulsion::io

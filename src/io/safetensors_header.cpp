@@ -280,6 +280,10 @@ bool checked_bytes(const std::vector<int64_t>& shape, uint64_t element_size, uin
 
 SafetensorsHeader parse_safetensors_header(const std::filesystem::path& path, std::string_view json,
                                            uint64_t data_size) {
+  // The parser would take a zero byte for the end and overlook what follows.
+  EMULSION_CHECK(json.find('\0') == std::string_view::npos, format,
+                 "{}: the header is not valid JSON: it holds a zero byte; {}", path.string(),
+                 kDamaged);
   HeaderReader reader(path);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   SafetensorsHeader header = reader.take();

@@ -62,6 +62,12 @@ class ParamStore {
   std::unordered_map<std::string, Leaf*> leaf_by_path_;
 };
 
+/// A part of a model by its folder name, as adapters and files address it: "unet", "text_encoder", "vae".
+struct Component {
+  std::string name;
+  ParamStore* store;
+};
+
 /// A path prefix inside a store: `scope / "attn1" / "to_q"`.
 class Scope {
  public:

@@ -65,11 +65,8 @@ void set_grad(Job& job, Tensor grad) {
 
 void run_block(const Job& job, int64_t at, int64_t n) {
   float converted[kBlockSize];
-  const float* grad = job.grad_float + at;
-  if (job.grad_half != nullptr) {
-    kernels::from_bfloat16(job.grad_half + at, converted, n);
-    grad = converted;
-  }
+  if (job.grad_half != nullptr) kernels::from_bfloat16(job.grad_half + at, converted, n);
+  const float* grad = job.grad_half != nullptr ? converted : job.grad_float + at;
   kernels::adamw(job.factors, grad, job.master + at, job.moment1 + at, job.moment2 + at, n);
   if (job.copy != nullptr) kernels::to_bfloat16(job.master + at, job.copy + at, n);
   if (job.ema != nullptr) kernels::lerp(job.master + at, job.ema + at, job.ema_weight, n);

@@ -55,13 +55,17 @@ EMULSION_CLONES void from_bfloat16(const uint16_t* __restrict bits, float* __res
   }
 }
 
+/// Reads four places at once: one stream alone leaves half of the memory's speed unused.
 EMULSION_CLONES double sum_of_squares(const float* value, int64_t n) {
+  const int64_t quarter = n / 4;
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) {
-    const double x = value[i];
-    sum += x * x;
+  for (int64_t i = 0; i < quarter; ++i) {
+    const double a = value[i], b = value[i + quarter];
+    const double c = value[i + 2 * quarter], d = value[i + 3 * quarter];
+    sum += (a * a + b * b) + (c * c + d * d);
   }
+  for (int64_t i = 4 * quarter; i < n; ++i) sum += double{value[i]} * value[i];
   return sum;
 }
 

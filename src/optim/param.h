@@ -11,16 +11,16 @@ namespace emulsion::optim {
 /// All tensors have one shape; undefined ones are absent. The tensors are shared, not copied.
 struct Param {
   std::string name;
-  Tensor master;        // float32, dense; what the optimizer changes
-  Tensor grad;          // float32 or bfloat16; set before each step; undefined: no step for it
-  Tensor copy;          // bfloat16, the master's strides; rewritten after each change
-  Tensor ema;           // float32, the master's strides; moving average of the master
+  Tensor master = {};   // float32, dense; what the optimizer changes
+  Tensor grad = {};     // float32 or bfloat16; set before each step; undefined: no step for it
+  Tensor copy = {};     // bfloat16, the master's strides; rewritten after each change
+  Tensor ema = {};      // float32, the master's strides; moving average of the master
   double lr_scale = 1;  // multiplies the learning rate
   bool decays = true;   // weight decay applies
 };
 
-/// The names of tensors that differ only in layout would train wrongly: checks dtype, shape,
-/// strides. Throws: Error{internal} naming the parameter.
+/// The optimizer walks all tensors in storage order: checks dtype, shape and strides.
+/// Throws: Error{internal} naming the parameter.
 void check(const Param& param);
 
 /// Rewrites `copy` from `master` in every parameter that has one.

@@ -44,8 +44,8 @@ TEST(NodeTest, SetReplacesInPlace) {
 }
 
 TEST(NodeTest, CutsLongStringsBetweenCharacters) {
-  const std::string text = found_text(Node::of(std::string(59, 'x') + "éé"));
-  EXPECT_EQ(text, "string \"" + std::string(59, 'x') + "...\"");
+  const std::string letters(59, 'x');
+  EXPECT_EQ(found_text(Node::of(letters + "éé")), "string \"" + letters + "...\"");
 }
 
 TEST(NodeTest, SplitsPathsAtDotsOutsideQuotes) {

@@ -60,8 +60,9 @@ TEST(SchedulerConfigTest, WhatIsLeftOutHasTheDefaultOfTheClass) {
 
 TEST(SchedulerConfigTest, ReadsPythonsInfinity) {
   const SchedulerConfig config = parse(R"({"_class_name": "DPMSolverMultistepScheduler",
-    "lambda_min_clipped": -Infinity, "note": "-Infinity \" Infinity", "algorithm_type": "dpmsolver++",
-    "solver_order": 2, "final_sigmas_type": "zero", "variance_type": null, "use_karras_sigmas": true})");
+    "lambda_min_clipped": -Infinity, "note": "-Infinity \" Infinity",
+    "solver_order": 2, "final_sigmas_type": "zero", "variance_type": null,
+    "algorithm_type": "dpmsolver++", "use_karras_sigmas": true})");
   EXPECT_EQ(sampler_for(config).id, "dpmpp_2m");
   EXPECT_TRUE(config.options.use_karras_sigmas);
 }

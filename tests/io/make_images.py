@@ -59,6 +59,7 @@ def plain_formats():
     save(image, "rgb.avif", quality=95, subsampling="4:4:4")
     save(image, "rgb.tif", compression="tiff_lzw")
     save(image, "rgb.bmp")
+    save(image.convert("RGBA"), "opaque32.bmp")
     save(image.quantize(16), "palette.bmp")
     save(image.convert("1"), "bits.bmp")
     save(image.quantize(16), "palette.png")
@@ -68,12 +69,28 @@ def plain_formats():
     save(image, "interlaced.jpg", quality=95, subsampling=0, progressive=True)
 
 
+def bmp_with_alpha(rgba):
+    """Pillow writes no bitmap with alpha; BITMAPV4HEADER with masks has one."""
+    height, width = rgba.shape[:2]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII4I", 108, width, -height, 1, 32, 3, 0, 0, 0, 0, 0, *masks)
+    header += bytes(108 - len(header))
+    data = rgba[:, :, [2, 1, 0, 3]].tobytes()
+    size = 14 + len(header) + len(data)
+    start = b"BM" + struct.pack("<IHHI", size, 0, 0, 14 + len(header))
+    path = FOLDER / "rgba.bmp"
+    path.write_bytes(start + header + data)
+    assert (np.asarray(Image.open(path)) == rgba).all()
+    expected["rgba.bmp"] = torch.from_numpy(rgba.copy())
+
+
 def alpha_formats():
     color = picture(16, 8)
     alpha = np.linspace(0, 255, 16).round().astype(np.uint8)[None].repeat(8, 0)
     rgba = np.dstack([color, alpha])
     image = Image.fromarray(rgba)
-    for name in ("rgba.png", "rgba.webp", "rgba.bmp"):
+    bmp_with_alpha(rgba)
+    for name in ("rgba.png", "rgba.webp"):
         image.save(FOLDER / name, **({"lossless": True, "exact": True} if "webp" in name else {}))
         expected[name] = torch.from_numpy(rgba.copy())
     image.convert("LA").save(FOLDER / "grey_alpha.png")
@@ -149,7 +166,7 @@ def resizes():
     generator = np.random.default_rng(1)
     source = generator.integers(0, 256, (37, 53, 3), dtype=np.uint8)
     tensors = {"source": torch.from_numpy(source)}
-    for width, height in ((20, 11), (53, 12), (7, 37), (60, 50), (1, 1), (64, 9)):
+    for width, height in ((20, 11), (53, 12), (7, 37), (60, 50), (1, 1), (64, 9), (50, 30), (50, 31)):
         resized = Image.fromarray(source).resize((width, height), Image.Resampling.BICUBIC)
         tensors[f"{width}x{height}"] = torch.from_numpy(np.asarray(resized).copy())
     save_file(tensors, FOLDER / "resize.safetensors")

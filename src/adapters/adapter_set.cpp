@@ -1,0 +1,62 @@
+#include "adapters/adapter_set.h"
+
+#include <unordered_set>
+
+#include "nn/pattern.h"
+
+namespace emulsion::adapters {
+
+std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components) {
+  std::vector<std::pair<std::string, nn::Leaf*>> leaves;
+  for (const nn::Component& part : components) {
+    for (nn::Leaf& leaf : part.store->leaves()) leaves.emplace_back(part.name + "." + leaf.path, &leaf);
+  }
+  return leaves;
+}
+
+AdapterSet AdapterSet::create(const LoraConfig& config, const std::vector<nn::Component>& components, const Rng& rng) {
+  const auto leaves = leaves_of(components);
+  std::vector<std::string> names;
+  for (const auto& [name, leaf] : leaves) names.push_back(name);
+  const auto chosen = nn::select(config.targets, names);
+  const std::unordered_set<std::string> wanted(chosen.begin(), chosen.end());
+  AdapterSet set;
+  for (const auto& [name, leaf] : leaves) {
+    if (wanted.contains(name)) set.add({name, leaf, new_lora(config, *leaf, name, rng)});
+  }
+  return set;
+}
+
+NamedTensors AdapterSet::params() const {
+  NamedTensors all;
+  for (const Bound& bound : bound_) {
+    for (auto& [name, tensor] : bound.adapter->params()) all.emplace_back(bound.path + "." + name, tensor);
+  }
+  return all;
+}
+
+int64_t AdapterSet::numel() const {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : params()) total += tensor.numel();
+  return total;
+}
+
+ActiveAdapters::ActiveAdapters(std::vector<Entry> entries) : entries_(std::move(entries)) {
+  for (const Entry& entry : entries_) {
+    for (AdapterSet::Bound& bound : entry.set->bound()) {
+      bound.adapter->strength = entry.strength;
+      bound.leaf->adapters.push_back(bound.adapter.get());
+    }
+  }
+}
+
+ActiveAdapters::~ActiveAdapters() {
+  for (const Entry& entry : entries_) {
+    for (AdapterSet::Bound& bound : entry.set->bound()) {
+      std::erase(bound.leaf->adapters, bound.adapter.get());
+      bound.adapter->strength = 1;
+    }
+  }
+}
+
+}  // namespace emulsion::adapters

@@ -1,0 +1,56 @@
+// One trained file's adapters, bound to the leaves of a model, and the scope in which they act.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adapters/lora.h"
+#include "nn/param_store.h"
+
+namespace emulsion::adapters {
+
+class AdapterSet {
+ public:
+  struct Bound {
+    std::string path;  // component and leaf: "unet.mid_block.attentions.0.proj_in"
+    nn::Leaf* leaf;
+    std::unique_ptr<LoraAdapter> adapter;
+  };
+
+  /// Fresh adapters on every leaf that the config's patterns select.
+  /// Throws: Error{not_found} for a pattern that matches nothing.
+  static AdapterSet create(const LoraConfig& config, const std::vector<nn::Component>& components, const Rng& rng);
+
+  void add(Bound bound) { bound_.push_back(std::move(bound)); }
+  std::vector<Bound>& bound() { return bound_; }
+  const std::vector<Bound>& bound() const { return bound_; }
+
+  /// "<path>.lora_down.weight", "<path>.lora_up.weight".
+  NamedTensors params() const;
+  int64_t numel() const;
+
+ private:
+  std::vector<Bound> bound_;
+};
+
+/// Every leaf of the components: its path with the component's name, and the leaf.
+std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components);
+
+/// While it lives, the sets act on their leaves, each at its strength.
+class ActiveAdapters {
+ public:
+  struct Entry {
+    AdapterSet* set;
+    double strength;
+  };
+  explicit ActiveAdapters(std::vector<Entry> entries);
+  ~ActiveAdapters();
+  ActiveAdapters(const ActiveAdapters&) = delete;
+  ActiveAdapters& operator=(const ActiveAdapters&) = delete;
+
+ private:
+  std::vector<Entry> entries_;
+};
+
+}  // namespace emulsion::adapters

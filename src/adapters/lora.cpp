@@ -1,0 +1,63 @@
+#include "adapters/lora.h"
+
+#include "core/error.h"
+#include "nn/init.h"
+#include "nn/param_store.h"
+
+namespace emulsion::adapters {
+namespace {
+
+bool is_large_convolution(const nn::Leaf& leaf) {
+  return leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1;
+}
+
+}  // namespace
+
+LoraAdapter::LoraAdapter(const nn::Leaf& leaf, Tensor down_in, Tensor up_in, double alpha_in)
+    : down(std::move(down_in)), up(std::move(up_in)), alpha(alpha_in), leaf_(leaf) {
+  const auto& weight = leaf.weight->shape;
+  const int64_t r = down.size(0);
+  std::vector<int64_t> down_shape(weight.begin(), weight.end());
+  down_shape[0] = r;
+  std::vector<int64_t> up_shape(weight.size(), 1);
+  up_shape[0] = weight[0];
+  up_shape[1] = r;
+  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported, "[lora] '{}' is an embedding", leaf.path);
+  EMULSION_CHECK(down.sizes() == at::IntArrayRef(down_shape) && up.sizes() == at::IntArrayRef(up_shape), shape,
+                 "[lora] '{}': expected down [{}] and up [{}], got [{}] and [{}]; was it trained on another model?",
+                 leaf.path, fmt::join(down_shape, ", "), fmt::join(up_shape, ", "), fmt::join(down.sizes(), ", "),
+                 fmt::join(up.sizes(), ", "));
+}
+
+Tensor LoraAdapter::map_output(const Tensor& y, const Tensor& x) const {
+  if (strength == 0) return y;
+  const auto cast = [&](const Tensor& t) { return t.scalar_type() == x.scalar_type() ? t : t.to(x.scalar_type()); };
+  const Tensor inner = leaf_.apply(x, cast(down), {});
+  const Tensor update = leaf_.kind == nn::LeafKind::linear ? at::linear(inner, cast(up)) : at::conv2d(inner, cast(up));
+  return at::add(y, update, scale());
+}
+
+std::optional<Tensor> LoraAdapter::bake(const Tensor& w) const {
+  const Tensor update = at::matmul(up.flatten(1), down.flatten(1)).reshape(w.sizes());
+  return w + scale() * update.to(w.scalar_type());
+}
+
+std::unique_ptr<LoraAdapter> new_lora(const LoraConfig& config, const nn::Leaf& leaf, const std::string& name,
+                                      const Rng& rng) {
+  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
+                 "[lora] '{}' is an embedding, which LoRA does not train; exclude it: add \"!{}\" to method.targets",
+                 name, name);
+  const bool large = is_large_convolution(leaf);
+  const int64_t rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
+  const double alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
+  std::vector<int64_t> down_shape = leaf.weight->shape, up_shape(down_shape.size(), 1);
+  down_shape[0] = up_shape[1] = rank;
+  up_shape[0] = leaf.weight->shape[0];
+  const Tensor down = config.init == LoraInit::kaiming
+                          ? nn::draw(nn::InitKind::uniform_fan_in, 1, down_shape, rng, name + ".lora_down")
+                          : nn::draw(nn::InitKind::normal, 1.0 / static_cast<double>(rank), down_shape, rng,
+                                     name + ".lora_down");
+  return std::make_unique<LoraAdapter>(leaf, down, at::zeros(up_shape, at::kFloat), alpha);
+}
+
+}  // namespace emulsion::adapters

@@ -1,0 +1,148 @@
+
+
+#include <mutex>
+
+#include "core/error.h"
+#include "data/loader.h"
+#include "io/image.h"
+
+namespace emulsion::data {
+namespace {
+
+// uint8 [h,w,4], straight alpha -> premultiplied, which can be resized without coloured fringes.
+Tensor premultiplied(const Tensor& image) {
+  Tensor out = image.clone();
+  uint8_t* pixel = out.data_ptr<uint8_t>();
+  for (int64_t i = 0; i < out.size(0) * out.size(1); ++i, pixel += 4) {
+    for (int c = 0; c < 3; ++c) pixel[c] = static_cast<uint8_t>((pixel[c] * pixel[3] + 127) / 255);
+  }
+  return out;
+}
+
+int64_t offset(int64_t room, double where) {
+  return std::min(static_cast<int64_t>(where * static_cast<double>(room + 1)), room);
+}
+
+// Writes the part of `image` (uint8 [h,w,3 or 4]) that `choices` name as [size.height,size.width,3]
+// float in [-1, 1] to `out`.
+void write_pixels(const Tensor& image, Size size, const Choices& choices, float* out) {
+  const int64_t channels = image.size(2), stride = image.size(1) * channels;
+  // The centre rounds down, as integer division does.
+  const bool centre = choices.crop_x == 0.5 && choices.crop_y == 0.5;
+  const int64_t room_x = image.size(1) - size.width, room_y = image.size(0) - size.height;
+  const int64_t left = centre ? room_x / 2 : offset(room_x, choices.crop_x);
+  const int64_t top = centre ? room_y / 2 : offset(room_y, choices.crop_y);
+  const uint8_t* base = image.data_ptr<uint8_t>() + top * stride + left * channels;
+  for (int64_t y = 0; y < size.height; ++y) {
+    for (int64_t x = 0; x < size.width; ++x) {
+      const int64_t from = choices.flip ? size.width - 1 - x : x;
+      const uint8_t* pixel = base + y * stride + from * channels;
+      const int hidden = channels == 4 ? 255 - pixel[3] : 0;
+      for (int c = 0; c < 3; ++c, ++out) {
+        const int value =
+            pixel[c] + (hidden * choices.background[static_cast<size_t>(c)] + 127) / 255;
+        *out = static_cast<float>(std::min(value, 255)) / 127.5f - 1.0f;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// Resized pictures by sample, until the budget is spent.
+class BatchSource::Cache {
+ public:
+  Cache(size_t samples, int64_t budget) : pictures_(samples), room_(budget) {}
+
+  Tensor find(int64_t sample) {
+    const std::lock_guard lock(mutex_);
+    return pictures_[static_cast<size_t>(sample)];
+  }
+
+  void keep(int64_t sample, const Tensor& picture) {
+    const std::lock_guard lock(mutex_);
+    auto& slot = pictures_[static_cast<size_t>(sample)];
+    if (slot.defined() || picture.numel() > room_) return;
+    slot = picture;
+    room_ -= picture.numel();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Tensor> pictures_;
+  int64_t room_;
+};
+
+BatchSource::BatchSource(const Index& index, const DataConfig& config, const BatchPlan& plan,
+                         uint64_t seed, int64_t memory_budget)
+    : index_(index),
+      config_(config),
+      plan_(plan),
+      seed_(seed),
+      cache_(std::make_unique<Cache>(index.samples.size(), memory_budget)) {}
+
+BatchSource::~BatchSource() = default;
+
+Tensor BatchSource::decode(int64_t sample) const {
+  const auto& entry = index_.samples[static_cast<size_t>(sample)];
+  if (config_.random_background > 0 && entry.has_alpha) {
+    return premultiplied(io::read_image_rgba(entry.path).contiguous());
+  }
+  return io::read_image(entry.path, {parse_colour(config_.background), {}});
+}
+
+Tensor BatchSource::resized(int64_t sample) const {
+  if (Tensor kept = cache_->find(sample); kept.defined()) return kept;
+  const Size size = plan_.fit(sample).resized;
+  Tensor picture = decode(sample);
+  if (picture.size(0) != size.height || picture.size(1) != size.width) {
+    picture = io::resize_image(picture, size.width, size.height);
+  }
+  picture = picture.contiguous();
+  cache_->keep(sample, picture);
+  return picture;
+}
+
+Batch BatchSource::load_without_pixels(int64_t batch_index) const {
+  Batch batch;
+  batch.index = batch_index;
+  for (const Item& item : plan_.batch(batch_index)) {
+    const auto& sample = index_.samples[static_cast<size_t>(item.sample)];
+    batch.captions.push_back(choose_caption(sample, config_, seed_, item.draw));
+    batch.samples.push_back(item.sample);
+    batch.draws.push_back(item.draw);
+    batch.ids.push_back(sample.id);
+    batch.flipped.push_back(choose(config_, seed_, item.draw).flip);
+  }
+  return batch;
+}
+
+Batch BatchSource::load(int64_t batch_index) const {
+  Batch batch = load_without_pixels(batch_index);
+  const Size size = plan_.fit(batch.samples[0]).size;
+  const auto count = static_cast<int64_t>(batch.samples.size());
+  const Tensor pixels = at::empty({count, size.height, size.width, 3}, at::kFloat);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto sample = batch.samples[static_cast<size_t>(i)];
+    with_context(fmt::format("loading {}", batch.ids[static_cast<size_t>(i)]), [&] {
+      write_pixels(resized(sample), size,
+                   choose(config_, seed_, batch.draws[static_cast<size_t>(i)]),
+                   pixels.data_ptr<float>() + i * size.height * size.width * 3);
+    });
+  }
+  batch.pixels = pixels.permute({0, 3, 1, 2});
+  return batch;
+}
+
+Tensor BatchSource::picture(int64_t sample, bool flip) const {
+  Choices choices;
+  choices.flip = flip;
+  choices.background = parse_colour(config_.background);
+  const Size size = plan_.fit(sample).size;
+  const Tensor pixels = at::empty({size.height, size.width, 3}, at::kFloat);
+  with_context(fmt::format("loading {}", index_.samples[static_cast<size_t>(sample)].id),
+               [&] { write_pixels(resized(sample), size, choices, pixels.data_ptr<float>()); });
+  return pixels.permute({2, 0, 1});
+}
+
+}  // namespace emulsion::data

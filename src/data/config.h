@@ -1,0 +1,105 @@
+// The [data] table of a run file.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace emulsion::data {
+
+/// Which part of a picture is kept when its shape is not the bucket's.
+enum class Crop { center, random };
+constexpr auto enum_names(Crop) {
+  return std::to_array<std::pair<Crop, const char*>>(
+      {{Crop::center, "center"}, {Crop::random, "random"}});
+}
+
+struct SourceConfig {
+  std::string path;
+  int64_t repeats = 1;
+  std::string caption;
+  std::string caption_prefix;
+  std::string trigger;
+
+  template <class V>
+  void fields(V& v) {
+    v("path", path, "Folder of pictures: plain, with N_name sub-folders, or with metadata.jsonl.")
+        .required();
+    v("repeats", repeats, "How often each picture is seen per epoch; times N of an N_name folder.")
+        .min(1)
+        .max(100000);
+    v("caption", caption, "One caption for every picture, instead of those that lie beside them.");
+    v("caption_prefix", caption_prefix, "Put before every caption.");
+    v("trigger", trigger,
+      "A word for what is learnt: replaces [trigger] in captions; put before those without it.");
+  }
+};
+
+struct DataConfig {
+  int64_t resolution = 512;
+  bool buckets = true;
+  int64_t bucket_step = 0;
+  int64_t bucket_min = 0;
+  int64_t bucket_max = 0;
+  bool upscale = true;
+  Crop crop = Crop::center;
+  int64_t crop_size = 0;
+  double flip = 0;
+  std::string background = "#ffffff";
+  double random_background = 0;
+  double caption_dropout = 0;
+  bool shuffle_tags = false;
+  int64_t keep_tags = 0;
+  bool cache_latents = true;
+  std::vector<SourceConfig> sources;
+
+  template <class V>
+  void fields(V& v) {
+    v("resolution", resolution, "Side of a square picture; other shapes keep its area.")
+        .min(8)
+        .max(8192)
+        .unit("pixels");
+    v("buckets", buckets, "Train on several shapes; otherwise every picture is cut to a square.");
+    v("bucket_step", bucket_step,
+      "Sides are multiples of this. 0: an eighth of the resolution, at most 64.")
+        .min(0)
+        .max(1024)
+        .unit("pixels");
+    v("bucket_min", bucket_min, "Shortest side. 0: half the resolution.").min(0).unit("pixels");
+    v("bucket_max", bucket_max, "Longest side. 0: twice the resolution.").min(0).unit("pixels");
+    v("upscale", upscale, "Enlarge small pictures; otherwise they train at their own size.");
+    v("crop", crop, "Which part is kept where a picture's shape is not its bucket's.");
+    v("crop_size", crop_size, "Train on random squares of this side. 0: whole pictures.")
+        .min(0)
+        .max(8192)
+        .unit("pixels");
+    v("flip", flip, "Probability of mirroring left and right.").min(0).max(1);
+    v("background", background, "Colour under transparent pixels, #rrggbb.");
+    v("random_background", random_background,
+      "Probability of a random light colour under transparent pixels instead.")
+        .min(0)
+        .max(1);
+    v("caption_dropout", caption_dropout, "Probability of training with an empty caption.")
+        .min(0)
+        .max(1);
+    v("shuffle_tags", shuffle_tags, "Shuffle the comma-separated parts of captions.");
+    v("keep_tags", keep_tags, "How many parts stay in front when shuffling.").min(0);
+    v("cache_latents", cache_latents,
+      "Encode every picture once beforehand. Not with random crops or backgrounds.");
+    v("sources", sources, "Where the pictures are.");
+  }
+};
+
+/// "#rrggbb" as numbers. Throws: Error{config}.
+std::array<uint8_t, 3> parse_colour(const std::string& text);
+
+/// Whether pictures are the same every time, up to flipping, so that their latents can be kept.
+bool pictures_are_fixed(const DataConfig& config);
+
+/// Rules that span fields: crop size, bucket limits, colours, paths.
+/// Throws: Error{config} with all problems, a line each.
+void validate(const DataConfig& config);
+
+}  // namespace emulsion::data

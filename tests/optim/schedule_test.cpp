@@ -1,0 +1,48 @@
+#include "optim/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "io/safetensors.h"
+#include "support/support.h"
+
+namespace emulsion::optim {
+namespace {
+
+/// The whole curve of a run of 100 steps.
+Tensor curve(const LrScheduleConfig& config) {
+  std::vector<double> values;
+  for (int64_t step = 0; step < 100; ++step) values.push_back(multiplier(config, step, 100));
+  return at::tensor(values, at::kDouble);
+}
+
+TEST(LrScheduleTest, CurvesAreThoseOfDiffusers) {
+  const auto file = io::SafetensorsFile::open(test::golden("optim.safetensors"));
+  const auto expect_curve = [&](const LrScheduleConfig& config, const std::string& name) {
+    EXPECT_TRUE(at::allclose(curve(config), file.tensor("lr." + name), 1e-12, 1e-12)) << name;
+  };
+  expect_curve({.shape = LrSchedule::constant}, "constant");
+  expect_curve({.shape = LrSchedule::constant, .warmup_steps = 10}, "constant_with_warmup");
+  expect_curve({.shape = LrSchedule::linear, .warmup_steps = 10}, "linear");
+  expect_curve({.shape = LrSchedule::cosine, .warmup_steps = 10}, "cosine");
+  expect_curve({.shape = LrSchedule::cosine, .warmup_fraction = 0.1}, "cosine");
+}
+
+TEST(LrScheduleTest, MinRatioIsWhereTheCurveEnds) {
+  for (const auto shape : {LrSchedule::linear, LrSchedule::cosine}) {
+    const LrScheduleConfig config{.shape = shape, .warmup_steps = 10, .min_ratio = 0.2};
+    EXPECT_DOUBLE_EQ(multiplier(config, 0, 100), 0);
+    EXPECT_DOUBLE_EQ(multiplier(config, 10, 100), 1);
+    EXPECT_NEAR(multiplier(config, 55, 100), 0.6, 1e-12);
+    EXPECT_NEAR(multiplier(config, 100, 100), 0.2, 1e-12);
+    EXPECT_NEAR(multiplier(config, 5000, 100), 0.2, 1e-12);
+  }
+}
+
+TEST(LrScheduleTest, RefusesTwoWarmUps) {
+  const LrScheduleConfig config{.warmup_steps = 10, .warmup_fraction = 0.1};
+  const auto message = test::error_message([&] { multiplier(config, 0, 100); });
+  EXPECT_NE(message.find("got both (10 and 0.1)"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace emulsion::optim

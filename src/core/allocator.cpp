@@ -17,8 +17,8 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 constexpr size_t kHugePage = 2 * kMiB;
-constexpr size_t kBorrowFrom = kMiB;       // larger requests may take a block up to two classes larger
-constexpr size_t kCheckFrom = 64 * kMiB;   // larger requests look at the free memory first
+constexpr size_t kBorrowFrom = kMiB;  // larger requests may take a block up to two classes larger
+constexpr size_t kCheckFrom = 64 * kMiB;  // larger requests look at the free memory first
 constexpr size_t kFreeAllowance = 256 * kMiB;
 constexpr int kClasses = 320;
 
@@ -50,8 +50,8 @@ size_t class_bytes(int index) {
 /// Large blocks come from the system on a huge-page boundary.
 void* map_aligned(size_t bytes) {
   const size_t wanted = (bytes + 4095) / 4096 * 4096;
-  void* raw = mmap(nullptr, wanted + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                   -1, 0);
+  void* raw =
+      mmap(nullptr, wanted + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   const auto begin = reinterpret_cast<uintptr_t>(raw);
   const uintptr_t aligned = (begin + kHugePage - 1) / kHugePage * kHugePage;

@@ -31,7 +31,8 @@ int64_t number_in(const std::string& file, int64_t otherwise) {
 int64_t number_after(const std::string& file, const std::string& key) {
   std::ifstream in(file);
   for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(key)) return std::stoll("0" + line.substr(line.find_first_of("0123456789")));
+    if (line.starts_with(key))
+      return std::stoll("0" + line.substr(line.find_first_of("0123456789")));
   }
   return -1;
 }
@@ -59,7 +60,8 @@ int64_t physical_cores() {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream in(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    std::ifstream in(
+        fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
     std::string siblings;
     cores.insert(std::getline(in, siblings) ? siblings : fmt::format("{}", cpu));
   }
@@ -80,7 +82,8 @@ int64_t container_memory_left() {
   const int64_t limit = number_in(folder + "memory.max", kUnlimited);
   if (limit == kUnlimited) return kUnlimited;
   const int64_t used = number_in(folder + "memory.current", 0);
-  const int64_t cache = std::max<int64_t>(0, number_after(folder + "memory.stat", "inactive_file "));
+  const int64_t cache =
+      std::max<int64_t>(0, number_after(folder + "memory.stat", "inactive_file "));
   return std::max<int64_t>(0, limit - used + cache);
 }
 
@@ -96,10 +99,11 @@ void load_cuda() {
   std::filesystem::path folder;
   dl_iterate_phdr(find_torch_cpu, &folder);
   const std::filesystem::path library = folder / "libtorch_cuda.so";
-  EMULSION_CHECK(std::filesystem::exists(library), unsupported,
-                 "[device] expected {} for CUDA, got a LibTorch that was built for the CPU only; run "
-                 "./setup on a machine with an NVIDIA driver, or use device \"cpu\"",
-                 library.string());
+  EMULSION_CHECK(
+      std::filesystem::exists(library), unsupported,
+      "[device] expected {} for CUDA, got a LibTorch that was built for the CPU only; run "
+      "./setup on a machine with an NVIDIA driver, or use device \"cpu\"",
+      library.string());
   const bool loaded = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr;
   EMULSION_CHECK(loaded, unsupported, "[device] expected {} to load, got: {}; use device \"cpu\"",
                  library.string(), dlerror());
@@ -109,9 +113,10 @@ void load_cuda() {
 
 at::Device find_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
-  const bool is_cuda = name == "cuda" || (name.starts_with("cuda:") && name.size() > 5 &&
-                                          name.find_first_not_of("0123456789", 5) == std::string::npos &&
-                                          name.size() < 9);
+  const bool is_cuda =
+      name == "cuda" ||
+      (name.starts_with("cuda:") && name.size() > 5 &&
+       name.find_first_not_of("0123456789", 5) == std::string::npos && name.size() < 9);
   EMULSION_CHECK(is_cuda, unsupported,
                  "[device] expected \"cpu\", \"cuda\" or \"cuda:<number>\", got \"{}\"", name);
   load_cuda();

@@ -21,7 +21,6 @@ namespace emulsion::data {
 namespace {
 
 using nlohmann::json;
-using std::filesystem::path;
 
 constexpr std::string_view kFirstLine = "emulsion cache 1\n";
 constexpr uint32_t kMark = 0x43524543;  // "CERC"
@@ -74,7 +73,7 @@ at::ScalarType dtype_of(const std::string& name) {
 
 class TensorCache::File {
  public:
-  File(const path& folder, const std::string& name, const std::string& settings)
+  File(const std::filesystem::path& folder, const std::string& name, const std::string& settings)
       : settings_(settings) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
@@ -149,7 +148,7 @@ class TensorCache::File {
     if (::fdatasync(descriptor_) != 0) fail("cannot be flushed to the disk");
   }
 
-  const path& file() const { return path_; }
+  const std::filesystem::path& file() const { return path_; }
 
  private:
   struct Entry {
@@ -209,6 +208,9 @@ class TensorCache::File {
   }
 
   void open() {
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      fail("is in use by another process; wait for it to end");
+    }
     const uint64_t length = std::filesystem::file_size(path_);
     if (length < kFirstLine.size()) {
       start();
@@ -226,8 +228,8 @@ class TensorCache::File {
     if (first) {
       start();
     } else if (end_ < length) {
-      log::info("{}: dropped {} bytes of an entry that was not finished", path_.string(),
-                length - end_);
+      log::debug("{}: dropped {} bytes of an entry that was not finished", path_.string(),
+                 length - end_);
       if (::ftruncate(descriptor_, static_cast<off_t>(end_)) != 0) fail("cannot be cut");
     }
   }
@@ -277,7 +279,7 @@ class TensorCache::File {
     return tensors;
   }
 
-  path path_;
+  std::filesystem::path path_;
   std::string settings_;
   int descriptor_ = -1;
   uint64_t end_ = 0;  // of the last whole record
@@ -285,7 +287,8 @@ class TensorCache::File {
   mutable std::mutex mutex_;
 };
 
-TensorCache::TensorCache(const path& folder, const std::string& name, const std::string& settings)
+TensorCache::TensorCache(const std::filesystem::path& folder, const std::string& name,
+                         const std::string& settings)
     : file_(std::make_unique<File>(folder, name, settings)) {}
 TensorCache::~TensorCache() = default;
 
@@ -295,7 +298,7 @@ void TensorCache::put(const std::string& key, const std::vector<Tensor>& tensors
 bool TensorCache::contains(const std::string& key) const { return file_->contains(key); }
 std::vector<Tensor> TensorCache::get(const std::string& key) const { return file_->get(key); }
 int64_t TensorCache::size() const { return file_->size(); }
-const path& TensorCache::path() const { return file_->file(); }
+const std::filesystem::path& TensorCache::path() const { return file_->file(); }
 std::string TensorCache::manifest() const { return file_->manifest(); }
 void TensorCache::flush() { file_->flush(); }
 

@@ -15,13 +15,13 @@ namespace emulsion::data {
 
 /// An append-only file of tensors under keys. A key names content and everything the tensors
 /// depend on, so an entry is never changed. Whatever was put before a process died is there when
-/// the file is opened again; a record torn by the end of the process is dropped. One process at a
-/// time may write. Safe to use from several threads.
+/// the file is opened again; a record torn by the end of the process is dropped. Only one
+/// object, in one process, has a file open. Safe to use from several threads.
 class TensorCache {
  public:
   /// Opens or creates `<folder>/<name>-<hash of settings>.cache`. `settings` is everything that all
   /// entries depend on, e.g. the hash of the encoder's weights and the resolution.
-  /// Throws: Error{io}; Error{format} if the file is something else.
+  /// Throws: Error{io}, also if the file is in use; Error{format} if it is something else.
   TensorCache(const std::filesystem::path& folder, const std::string& name,
               const std::string& settings);
   ~TensorCache();

@@ -1,5 +1,6 @@
 #include "nn/layers.h"
 
+#include "nn/flops.h"
 #include "nn/kernels.h"
 
 namespace emulsion::nn {
@@ -57,6 +58,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
   const auto split = [heads](const Tensor& x) {  // [B,L,D] -> [B,heads,L,d]
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
+  FlopCounter::add(4.0 * static_cast<double>(q.numel()) * static_cast<double>(k.size(1)));
   const Tensor out = at::scaled_dot_product_attention(split(q), split(k), split(v), {}, 0.0, causal);
   return out.transpose(1, 2).reshape(q.sizes());
 }

@@ -1,20 +1,16 @@
 #include "nn/leaf.h"
 
-#include "core/error.h"
+#include "nn/flops.h"
 #include "nn/param_store.h"
 
 namespace emulsion::nn {
 
 Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
-  switch (kind) {
-    case LeafKind::linear:
-      return at::linear(x, weight, bias);
-    case LeafKind::conv2d:
-      return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
-    case LeafKind::embedding:
-      return at::embedding(weight, x);
-  }
-  throw Error(ErrorCode::internal, "leaf kind");
+  if (kind == LeafKind::embedding) return at::embedding(weight, x);
+  Tensor y = kind == LeafKind::linear ? at::linear(x, weight, bias)
+                                      : at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
+  FlopCounter::add(2.0 * static_cast<double>(y.numel()) * static_cast<double>(weight.numel() / weight.size(0)));
+  return y;
 }
 
 Tensor Leaf::forward(const Tensor& x) const {

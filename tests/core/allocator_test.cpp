@@ -112,8 +112,7 @@ TEST_F(AllocatorTest, ARepeatedStepCausesNoPageFaults) {
 }
 
 TEST_F(AllocatorTest, ATensorLargerThanTheMachineIsRefusedWithAReadableMessage) {
-  const std::string message =
-      test::error_message([] { bytes(available_memory_bytes() * 3); });
+  const std::string message = test::error_message([] { bytes(available_memory_bytes() * 3); });
   EXPECT_NE(message.find("smaller batch_size"), std::string::npos) << message;
   EXPECT_EQ(bytes(10).fill_(3).sum().item<int64_t>(), 30);  // and the process goes on
 }

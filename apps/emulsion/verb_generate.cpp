@@ -1,0 +1,178 @@
+// emulsion generate: pictures from prompts.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "adapters/adapter_set.h"
+#include "config/enum_names.h"
+#include "core/device.h"
+#include "core/error.h"
+#include "core/stop.h"
+#include "generate/generate.h"
+#include "io/image.h"
+#include "io/jsonl.h"
+#include "io/safetensors.h"
+#include "terminal.h"
+#include "verbs.h"
+#include "weights/adapter_file.h"
+#include "weights/model_folder.h"
+
+namespace emulsion::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::string model, size, dtype = "float32", syntax = "weighted", output = ".";
+  std::string init_latents, save_latents;
+  std::vector<std::string> loras;
+  int64_t batch = 1;
+  bool json = false;
+  generate::Request request;
+};
+
+/// "file:0.8" -> file, 0.8; without a number 1.
+std::pair<std::string, double> file_and_weight(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == text.npos) return {text, 1};
+  try {
+    size_t used = 0;
+    const double weight = std::stod(text.substr(colon + 1), &used);
+    if (colon + 1 + used == text.size()) return {text.substr(0, colon), weight};
+  } catch (const std::logic_error&) {  // no number behind the colon: it belongs to the name
+  }
+  return {text, 1};
+}
+
+void parse_size(const std::string& text, generate::Request& request) {
+  char end = 0;
+  long width = 0, height = 0;
+  EMULSION_CHECK(std::sscanf(text.c_str(), "%ldx%ld%c", &width, &height, &end) == 2, config,
+                 "--size: expected WIDTHxHEIGHT, e.g. 64x64, got '{}'", text);
+  request.width = width;
+  request.height = height;
+}
+
+Tensor read_latents(const std::string& file) {
+  const auto opened = io::SafetensorsFile::open(file);
+  EMULSION_CHECK(opened.contains("latents"), format,
+                 "{}: expected a tensor 'latents' [B,C,h,w], it holds none", file);
+  return opened.tensor("latents").to(at::kFloat);
+}
+
+/// The request that the arguments describe: every prompt `batch` times.
+generate::Request request_of(const Arguments& arguments) {
+  generate::Request request = arguments.request;
+  EMULSION_CHECK(arguments.batch >= 1 && arguments.batch <= 1024, config,
+                 "--batch: expected 1 to 1024, got {}", arguments.batch);
+  request.prompts.clear();
+  for (const std::string& prompt : arguments.request.prompts) {
+    request.prompts.insert(request.prompts.end(), static_cast<size_t>(arguments.batch), prompt);
+  }
+  if (!arguments.size.empty()) parse_size(arguments.size, request);
+  if (arguments.syntax == "plain") request.prompt_syntax = generate::PromptSyntax::plain;
+  if (!arguments.init_latents.empty()) request.init_latents = read_latents(arguments.init_latents);
+  return request;
+}
+
+/// A prompt as part of a file name.
+std::string slug(const std::string& prompt) {
+  std::string text;
+  for (const char c : prompt.substr(0, 48)) {
+    const bool keep = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (keep) text += c;
+    if (!keep && !text.empty() && text.back() != '-') text += '-';
+  }
+  while (!text.empty() && text.back() == '-') text.pop_back();
+  return text.empty() ? "picture" : text;
+}
+
+/// -o names a .png file (numbered if there are several pictures) or a folder.
+fs::path output_path(const std::string& output, const generate::Request& request, size_t index) {
+  const fs::path path = output;
+  if (path.extension() != ".png") {
+    return path / fmt::format("{}-{}.png", slug(request.prompts[index]),
+                              request.seed + static_cast<int64_t>(index));
+  }
+  if (request.prompts.size() == 1) return path;
+  return path.parent_path() / fmt::format("{}-{}.png", path.stem().string(), index + 1);
+}
+
+void draw(const Arguments& arguments) {
+  install_stop_handlers();
+  set_compute_threads(0);
+  const auto reporter = make_reporter(arguments.json);
+  const at::ScalarType dtype = arguments.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  models::Model model = weights::load_model_folder(arguments.model, {.dtype = dtype, .parts = {}});
+
+  std::vector<std::pair<std::string, double>> names;
+  std::vector<adapters::AdapterSet> sets;
+  std::vector<double> strengths;
+  for (const std::string& text : arguments.loras) {
+    const auto [file, weight] = file_and_weight(text);
+    sets.push_back(weights::load_adapter(file, model.components()));
+    strengths.push_back(weight);
+    names.emplace_back(fs::path(file).stem().string(), weight);
+  }
+  std::vector<adapters::ActiveAdapters::Entry> entries;
+  for (size_t i = 0; i < sets.size(); ++i) entries.push_back({&sets[i], strengths[i]});
+  const adapters::ActiveAdapters active(entries);
+
+  const generate::Request request = generate::resolve(request_of(arguments), model);
+  const Tensor latents = generate::sample_latents(model, request, *reporter);
+  if (!arguments.save_latents.empty())
+    io::write_safetensors(arguments.save_latents, {{"latents", latents.cpu()}});
+  const Tensor pictures = generate::decode_latents(model, latents);
+  // A folder may be given as "pictures/": its name is before the slash.
+  const std::string model_name = fs::path(arguments.model).lexically_normal().filename().string();
+  for (int64_t i = 0; i < pictures.size(0); ++i) {
+    const auto index = static_cast<size_t>(i);
+    const fs::path path = output_path(arguments.output, request, index);
+    io::write_png(path, pictures[i],
+                  {{"parameters", generate::parameters_text(request, index, model_name, names)}});
+    const io::JsonFields event = {
+        {"event", "picture"}, {"path", path.string()}, {"seed", request.seed + i}};
+    std::printf("%s\n", arguments.json ? io::json_line(event).c_str() : path.c_str());
+  }
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto a = std::make_shared<Arguments>();
+  CLI::App* verb =
+      add_verb(app, "generate", "Draws a picture for every prompt. The PNG carries its parameters.",
+               "emulsion generate runs/model/model \"a red apple\" --lora "
+               "runs/style/style.safetensors:0.8 -o apple.png");
+  generate::Request& r = a->request;
+  const auto option = [&](const char* name, auto& value, const char* text, const char* about) {
+    return verb->add_option(name, value, about)->option_text(text);
+  };
+  option("model", a->model, "MODEL", "Model folder (diffusers layout)")->required();
+  option("prompt", r.prompts, "PROMPT...", "What to draw")->required();
+  option("--negative", r.negative, "TEXT", "What not to draw");
+  option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")
+      ->allow_extra_args(false);
+  option("--seed", r.seed, "N", "Of the first picture; the next ones count up [0]")
+      ->check(CLI::NonNegativeNumber);
+  option("--steps", r.steps, "N", "Steps of the sampler [20]")->check(CLI::Range(1, 1000));
+  option("--cfg", r.cfg, "X", "Guidance scale; 1: none [7]")->check(CLI::NonNegativeNumber);
+  option("--sampler", r.sampler, "ID", "ddim, euler, euler_ancestral, dpmpp_2m [the model's]");
+  option("--schedule", r.schedule, "ID",
+         "normal, karras, leading, linspace, trailing [the model's]");
+  option("--size", a->size, "WxH", "Pixels [the model's]");
+  option("--batch", a->batch, "N", "Pictures of each prompt [1]");
+  option("--dtype", a->dtype, "DTYPE", "float32 or bfloat16 [float32]")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  option("--prompt-syntax", a->syntax, "KIND",
+         "weighted: (word:1.2) counts; plain: as written [weighted]")
+      ->check(CLI::IsMember({"weighted", "plain"}));
+  option("--init-latents", a->init_latents, "FILE",
+         "Start from 'latents' [B,C,h,w], standard normal, of this safetensors");
+  option("--save-latents", a->save_latents, "FILE",
+         "Write the final latents, in the scale of the U-Net");
+  option("-o,--output", a->output, "PATH", "A .png file, or a folder [.]");
+  add_json(*verb, a->json);
+  verb->callback([a] { draw(*a); });
+}
+
+}  // namespace emulsion::app

@@ -1,0 +1,173 @@
+// emulsion inspect: what a file is, and what is in it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+
+#include "core/error.h"
+#include "io/atomic_file.h"
+#include "io/image.h"
+#include "io/safetensors.h"
+#include "nn/pattern.h"
+#include "text.h"
+#include "verbs.h"
+
+namespace emulsion::app {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr size_t kRowsShown = 40;
+
+struct Arguments {
+  std::string path;
+  std::vector<std::string> keys;
+};
+
+/// What a weights file is, by a key or part of a key that only it has; the first match counts.
+constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
+    {".hada_w1_a", "LoHa, kohya's names"},
+    {".lokr_w1", "LoKr, kohya's names"},
+    {".lora_down.weight", "LoRA, kohya's names"},
+    {".lora_A.weight", "LoRA, names of PEFT and diffusers"},
+    {".lora.down.weight", "LoRA, old names of diffusers"},
+    {"model.diffusion_model.",
+     "whole model in one file, names of the original Stable Diffusion code"},
+    {"optimizer.", "training state"},
+    {"step.0.latents", "recorded inputs, for emulsion replay"},
+    {"step.0.loss", "result of emulsion replay"},
+    {"down_blocks.0.", "U-Net, names of diffusers"},
+    {"encoder.down_blocks.", "autoencoder, names of diffusers"},
+    {"text_model.", "CLIP text encoder, names of transformers"},
+    {"transformer_blocks.", "diffusion transformer, names of diffusers"},
+    {"embeddings.position_embedding", "CLIP text encoder"},
+    {"emb_params", "textual inversion"},
+    {"latents", "latents"},
+}};
+
+std::string kind_of(const io::SafetensorsFile& file) {
+  for (const auto& [sign, kind] : kKinds) {
+    for (const auto& entry : file.entries()) {
+      if (entry.name.find(sign) != std::string::npos) return kind;
+    }
+  }
+  return "tensors";
+}
+
+int64_t count_of(const io::SafetensorsFile::Entry& entry) {
+  int64_t count = 1;
+  for (const int64_t size : entry.shape) count *= size;
+  return count;
+}
+
+/// "12 tensors, 1,234 numbers, float32 (1.2 MiB)"
+std::string summary(const io::SafetensorsFile& file) {
+  int64_t numbers = 0, bytes = 0;
+  std::map<std::string, int64_t> dtypes;
+  for (const auto& entry : file.entries()) {
+    numbers += count_of(entry);
+    bytes += static_cast<int64_t>(entry.end - entry.begin);
+    ++dtypes[c10::toString(entry.dtype)];
+  }
+  std::string names;
+  for (const auto& [name, count] : dtypes) names += (names.empty() ? "" : " and ") + name;
+  return fmt::format("{} tensors, {} numbers, {} ({})", file.entries().size(), human_count(numbers),
+                     names, human_bytes(bytes));
+}
+
+bool matches_any(const std::vector<std::string>& patterns, const std::string& name) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return nn::glob_match(pattern, name); });
+}
+
+void show_safetensors(const Arguments& arguments) {
+  const auto file = io::SafetensorsFile::open(arguments.path);
+  std::printf("%s\n%s\n", kind_of(file).c_str(), summary(file).c_str());
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [key, value] : file.metadata()) rows.push_back({key, shortened(value, 100)});
+  if (!rows.empty()) std::printf("\nMetadata:\n%s", table(rows).c_str());
+  rows.clear();
+  auto entries = file.entries();
+  std::sort(entries.begin(), entries.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  size_t matching = 0;
+  for (const auto& entry : entries) {
+    if (!arguments.keys.empty() && !matches_any(arguments.keys, entry.name)) continue;
+    if (++matching > kRowsShown && arguments.keys.empty()) continue;
+    rows.push_back({entry.name, c10::toString(entry.dtype),
+                    fmt::format("[{}]", fmt::join(entry.shape, ", "))});
+  }
+  EMULSION_CHECK(matching > 0 || arguments.keys.empty(), not_found, "{}: no tensor matches {}",
+                 arguments.path, fmt::join(arguments.keys, " "));
+  std::printf("\nTensors:\n%s", table(rows).c_str());
+  if (matching > rows.size())
+    std::printf("  ... and %zu more; --keys '*' shows all\n", matching - rows.size());
+}
+
+void show_picture(const std::string& path) {
+  const io::ImageInfo info = io::probe_image(path);
+  std::printf("picture: %s, %ld x %ld pixels, %d channels%s\n", info.format.c_str(),
+              static_cast<long>(info.width), static_cast<long>(info.height), info.bands,
+              info.has_alpha ? " with transparency" : "");
+  if (info.format != "png") return;
+  for (const auto& [keyword, text] : io::read_png_text(path))
+    std::printf("\n%s:\n%s\n", keyword.c_str(), text.c_str());
+}
+
+/// A line per part of a model folder, or of any folder with safetensors files.
+void show_folder(const std::string& path) {
+  const bool is_model = fs::exists(fs::path(path) / "model_index.json");
+  std::printf("%s\n\n", is_model ? "model folder, diffusers layout" : "folder");
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& item : fs::recursive_directory_iterator(path)) {
+    const std::string name = fs::relative(item.path(), path).string();
+    const auto extension = item.path().extension();
+    if (extension == ".safetensors") {
+      const auto file = io::SafetensorsFile::open(item.path());
+      rows.push_back({name, kind_of(file) + ": " + summary(file)});
+    } else if (is_model && extension == ".json" && item.file_size() < 4096) {
+      std::string text = io::read_file(item.path());
+      text.erase(std::remove(text.begin(), text.end(), '\n'), text.end());
+      while (text.find("  ") != text.npos) text.replace(text.find("  "), 2, " ");
+      rows.push_back({name, shortened(text, 160)});
+    }
+  }
+  EMULSION_CHECK(!rows.empty(), not_found,
+                 "{}: expected a model folder or safetensors files, found neither; "
+                 "`emulsion data check` looks at folders of pictures",
+                 path);
+  std::sort(rows.begin(), rows.end());
+  std::fputs(table(rows).c_str(), stdout);
+}
+
+void inspect(const Arguments& arguments) {
+  const fs::path path = arguments.path;
+  EMULSION_CHECK(fs::exists(path), not_found, "{}: no such file or folder", arguments.path);
+  if (fs::is_directory(path)) return show_folder(arguments.path);
+  if (io::is_image_path(path)) return show_picture(arguments.path);
+  std::string first_line;
+  std::getline(std::ifstream(path), first_line);
+  if (first_line.starts_with("emulsion cache")) {
+    std::printf("cache of encoded pictures or texts (%s), %s\n", first_line.c_str(),
+                human_bytes(static_cast<int64_t>(fs::file_size(path))).c_str());
+    return;
+  }
+  show_safetensors(arguments);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* verb = add_verb(
+      app, "inspect",
+      "Says what a safetensors file, model folder or picture is, with tensors and metadata.",
+      "emulsion inspect style.safetensors --keys '*attn1*'");
+  verb->add_option("path", arguments->path, "File or folder")
+      ->required()
+      ->option_text("FILE|FOLDER");
+  verb->add_option("--keys", arguments->keys, "Only tensors whose names match; may be repeated")
+      ->option_text("PATTERN")
+      ->allow_extra_args(false);
+  verb->callback([arguments] { inspect(*arguments); });
+}
+
+}  // namespace emulsion::app

@@ -1,0 +1,102 @@
+// emulsion train: from a run file, or from nothing but a folder of pictures, to a result.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "config/config.h"
+#include "core/error.h"
+#include "core/stop.h"
+#include "io/jsonl.h"
+#include "terminal.h"
+#include "train/train.h"
+#include "verbs.h"
+
+namespace emulsion::app {
+namespace {
+
+struct Arguments {
+  std::string what;
+  std::vector<std::string> set;
+  bool resume = false, dry_run = false, json = false;
+};
+
+config::Overrides overrides(const Arguments& arguments) {
+  config::Overrides result;
+  for (const std::string& text : arguments.set) result.push_back(config::parse_override(text));
+  return result;
+}
+
+/// The runs of a bare folder, with the reasons for their settings told to the user.
+std::vector<train::RunConfig> folder_runs(const Arguments& arguments, Reporter& reporter) {
+  std::vector<std::string> reasons;
+  std::vector<train::RunConfig> runs = train::runs_for_folder(arguments.what, reasons);
+  reporter.note("Settings chosen for " + arguments.what + " (change them with --set KEY=VALUE):");
+  for (const std::string& reason : reasons) reporter.note("  " + reason);
+  for (train::RunConfig& run : runs) {
+    for (const auto& [key, value] : overrides(arguments)) config::override_field(run, key, value);
+  }
+  return runs;
+}
+
+std::vector<train::RunConfig> runs_of(const Arguments& arguments, Reporter& reporter) {
+  if (std::filesystem::is_directory(arguments.what)) return folder_runs(arguments, reporter);
+  const bool is_run_file =
+      arguments.what.ends_with(".toml") || std::filesystem::exists(arguments.what);
+  EMULSION_CHECK(
+      is_run_file, not_found,
+      "{}: expected a run file (.toml) or a folder of pictures, found neither; check the path",
+      arguments.what);
+  return {train::load_run_config(arguments.what, overrides(arguments))};
+}
+
+void print(const train::RunResult& result, bool json) {
+  if (json) {
+    std::printf("%s\n", io::json_line({{"event", "result"},
+                                       {"folder", result.folder.string()},
+                                       {"result", result.result.string()},
+                                       {"steps", result.steps}})
+                            .c_str());
+  } else if (!result.result.empty()) {
+    std::printf("result  %s\nfolder  %s\n", result.result.c_str(), result.folder.c_str());
+  }
+}
+
+void train_all(const Arguments& arguments) {
+  install_stop_handlers();
+  const std::unique_ptr<Reporter> reporter = make_reporter(arguments.json);
+  for (const train::RunConfig& run : runs_of(arguments, *reporter)) {
+    print(train::run_training(run, *reporter,
+                              {.dry_run = arguments.dry_run, .resume = arguments.resume}),
+          arguments.json);
+    // What the later runs of a folder start from is made by the earlier ones.
+    if (arguments.dry_run) break;
+  }
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* verb =
+      add_verb(app, "train",
+               "Trains as a run file says, or on a folder of captioned pictures with settings "
+               "chosen for it.\n"
+               "The same command goes on where it stopped. Ctrl-C saves the state and stops (exit "
+               "code 75).\n"
+               "The run folder (runs/NAME) holds metrics, previews, checkpoints and the result.",
+               "emulsion train configs/quickstart.toml --set steps=500\n"
+               "  emulsion train photos");
+  verb->add_option("run", arguments->what, "The run file, or a folder of pictures")
+      ->required()
+      ->option_text("RUN.toml|FOLDER");
+  verb->add_option("--set", arguments->set,
+                   "Change one setting, e.g. optimizer.lr=1e-5; may be repeated")
+      ->option_text("KEY=VALUE")
+      ->allow_extra_args(false);
+  verb->add_flag("--resume", arguments->resume, "Refuse to start anew: there must be a checkpoint");
+  verb->add_flag("--dry-run", arguments->dry_run,
+                 "Check config, files, data and memory, print the plan, train nothing");
+  add_json(*verb, arguments->json);
+  verb->callback([arguments] { train_all(*arguments); });
+}
+
+}  // namespace emulsion::app

@@ -1,0 +1,141 @@
+#include "train/bench.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "config/suggest.h"
+#include "core/device.h"
+#include "core/error.h"
+#include "nn/flops.h"
+#include "train/methods.h"
+#include "train/trainer.h"
+
+namespace emulsion::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+struct BenchModel {
+  const char* name;
+  models::ArchitectureConfig architecture;
+  int64_t batch;
+};
+
+const std::vector<BenchModel>& table() {
+  static const std::vector<BenchModel> models = {{"quickstart", {}, 16}};
+  return models;
+}
+
+const BenchModel& find_model(const std::string& name) {
+  for (const BenchModel& model : table()) {
+    if (name == model.name) return model;
+  }
+  throw Error(ErrorCode::config, fmt::format("[bench] no model named '{}'{}; there are: {}", name,
+                                             config::did_you_mean(name, bench_models()), fmt::join(bench_models(), ", ")));
+}
+
+models::Model random_model(const models::ArchitectureConfig& architecture) {
+  const Rng rng(0);
+  models::Model model;
+  model.vae = models::new_vae(models::vae_config(architecture), rng);
+  model.unet = models::new_unet(models::unet_config(architecture), rng);
+  model.text_encoder = models::new_text_encoder(models::clip_text_config(architecture), rng);
+  model.tokenizer = models::ClipTokenizer::truncated(architecture.text_merges);
+  return model;
+}
+
+RunConfig config_of(const BenchOptions& options) {
+  RunConfig config;
+  config.steps = options.steps;
+  config.dtype = options.dtype;
+  config.ema.enabled = true;
+  if (options.method == "lora") {
+    config.method = LoraMethod{};
+  } else {
+    EMULSION_CHECK(options.method == "diffusion", config,
+                   "[bench] no method named '{}'; there are: diffusion, lora", options.method);
+  }
+  return config;
+}
+
+}  // namespace
+
+std::vector<std::string> bench_models() {
+  std::vector<std::string> names;
+  for (const BenchModel& model : table()) names.emplace_back(model.name);
+  return names;
+}
+
+double measure_peak(at::ScalarType dtype) {
+  const int64_t n = 1024;
+  const Tensor a = at::randn({n, n}).to(dtype), b = at::randn({n, n}).to(dtype);
+  double best = 0;
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < 0.5) {
+    const auto start = Clock::now();
+    at::mm(a, b);
+    best = std::max(best, 2e-9 * static_cast<double>(n * n * n) / seconds_since(start));
+  }
+  return best;
+}
+
+BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
+  const auto begin = Clock::now();
+  set_compute_threads(options.threads);
+  const BenchModel& chosen = find_model(options.model);
+  const RunConfig config = config_of(options);
+  models::ArchitectureConfig architecture = chosen.architecture;
+  if (options.size > 0) architecture.resolution = options.size;
+  models::Model model = random_model(architecture);
+  const int64_t batch = options.batch > 0 ? options.batch : chosen.batch;
+  const int64_t side = model.unet->net.config().sample_size, channels = architecture.latent_channels;
+  const int64_t vocabulary = model.tokenizer->vocab_size();
+  const auto method = options.method == "lora" ? make_lora_method(config, std::move(model))
+                                               : make_diffusion_method(config, std::move(model));
+  Learner learner(config, *method);
+
+  const Rng rng(1);
+  std::vector<double> times;
+  BenchResult result;
+  reporter.begin("Timing", options.steps, "steps");
+  for (int64_t step = 0; step < options.steps; ++step) {
+    const auto start = Clock::now();
+    DenoisingInputs inputs;
+    inputs.latents = rng.normal({batch, channels, side, side}, Purpose::latent, step);
+    inputs.noise = rng.normal({batch, channels, side, side}, Purpose::noise, step);
+    inputs.timesteps = diffusion::sample_timesteps(diffusion::TimestepSampling::stratified, rng, step, 0, batch, batch, 1000);
+    Stream words = rng.stream(Purpose::caption, step);
+    Tensor ids = at::empty({batch, models::kClipLength}, at::kLong);
+    for (int64_t i = 0; i < ids.numel(); ++i) ids.data_ptr<int64_t>()[i] = words.below(vocabulary);
+
+    Loss loss;
+    {
+      nn::FlopCounter counter;
+      loss = method->replay(inputs, ids);
+      // Backward repeats the products for the inputs, and for the weights where they train.
+      result.step_gflop = counter.flops() * (options.method == "lora" ? 2 : 3) / 1e9;
+    }
+    loss.value.backward();
+    learner.update(step);
+    if (step == 0) {
+      result.first_loss = loss.value.item<double>();
+      result.first_step_seconds = seconds_since(begin);
+    } else {
+      times.push_back(seconds_since(start));
+    }
+    reporter.advance(step + 1);
+  }
+  reporter.end();
+  EMULSION_CHECK(!times.empty(), config, "[bench] expected at least 2 steps, got {}", options.steps);
+  std::sort(times.begin(), times.end());
+  result.seconds_per_step = times[times.size() / 2];
+  result.fastest_step = times.front();
+  result.peak_memory_bytes = peak_memory_bytes();
+  result.peak_gflops = measure_peak(dtype_of(options.dtype));
+  result.share_of_peak = result.step_gflop / result.seconds_per_step / result.peak_gflops;
+  return result;
+}
+
+}  // namespace emulsion::train

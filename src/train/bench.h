@@ -1,0 +1,43 @@
+// How long a training step takes here, on random weights of named sizes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/progress.h"
+#include "train/config.h"
+
+namespace emulsion::train {
+
+struct BenchOptions {
+  std::string model = "quickstart";    // a name of `bench_models`
+  std::string method = "diffusion";    // diffusion or lora
+  int64_t size = 0;                    // pixels; 0: the model's own
+  int64_t batch = 0;                   // 0: 16 for the quickstart model
+  ComputeDtype dtype = ComputeDtype::float32;
+  int64_t steps = 20;
+  int64_t threads = 0;
+};
+
+struct BenchResult {
+  double seconds_per_step = 0;    // median, after the first
+  double fastest_step = 0;
+  double first_step_seconds = 0;  // from the call to the end of the first optimizer step
+  double first_loss = 0;
+  int64_t peak_memory_bytes = 0;
+  double step_gflop = 0;          // arithmetic of a step
+  double peak_gflops = 0;         // measured on matrix products in the same dtype
+  double share_of_peak = 0;
+};
+
+/// Names that `BenchOptions::model` may have.
+std::vector<std::string> bench_models();
+
+/// Forward, backward, clipping and optimizer with moving average, on random inputs, text encoder included.
+/// Throws: Error{config} for an unknown name.
+BenchResult bench_step(const BenchOptions& options, Reporter& reporter);
+
+/// GFLOP/s of the best of several square matrix products, about half a second's worth.
+double measure_peak(at::ScalarType dtype);
+
+}  // namespace emulsion::train

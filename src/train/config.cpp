@@ -1,0 +1,35 @@
+#include "train/config.h"
+
+#include "config/config.h"
+#include "core/error.h"
+
+namespace emulsion::train {
+
+RunConfig load_run_config(const std::string& file,
+                          const std::vector<std::pair<std::string, std::string>>& overrides) {
+  RunConfig config = config::from_toml_file<RunConfig>(file, overrides);
+  validate(config);
+  return config;
+}
+
+void validate(const RunConfig& config) {
+  std::vector<std::string> problems;
+  const auto rule = [&](bool holds, const std::string& problem) {
+    if (!holds) problems.push_back(problem);
+  };
+  const bool lora = std::holds_alternative<LoraMethod>(config.method);
+  rule(!lora || !config.model.path.empty(),
+       "model.path is empty, but method.type = \"lora\" trains on top of a model; give a model folder");
+  rule(!std::holds_alternative<DiffusionMethod>(config.method) || !config.model.path.empty() || !config.model.vae.empty(),
+       "model.path and model.vae are both empty; a new diffusion model needs an autoencoder: train one with "
+       "method.type = \"autoencoder\" and give its folder as model.vae");
+  rule(!config.data.sources.empty(), "data.sources is empty; name at least one folder: [[data.sources]] path = \"...\"");
+  rule(config.name.find('/') == std::string::npos && !config.name.empty() && config.name[0] != '.',
+       fmt::format("name = \"{}\" must be a plain file name", config.name));
+  rule(!(config.schedule.warmup_steps > 0 && config.schedule.warmup_fraction > 0),
+       "schedule.warmup_steps and schedule.warmup_fraction are both set; keep one");
+  EMULSION_CHECK(problems.empty(), config, "[run file] {}", fmt::join(problems, "\n[run file] "));
+  data::validate(config.data);
+}
+
+}  // namespace emulsion::train

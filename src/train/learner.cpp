@@ -1,0 +1,116 @@
+#include <cmath>
+
+#include "core/error.h"
+#include "optim/clip.h"
+#include "train/methods.h"
+#include "train/trainer.h"
+
+namespace emulsion::train {
+namespace {
+
+const Tensor* find(const NamedTensors& state, const std::string& name) {
+  for (const auto& [key, value] : state) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
+NamedTensors with_prefix(const NamedTensors& state, const std::string& prefix) {
+  NamedTensors chosen;
+  for (const auto& [key, value] : state) {
+    if (key.starts_with(prefix)) chosen.emplace_back(key.substr(prefix.size()), value);
+  }
+  return chosen;
+}
+
+}  // namespace
+
+Learner::Learner(const RunConfig& config, Method& method) : config_(config), trainables_(method.trainables()) {
+  std::vector<optim::Param> params;
+  for (const Trainable& trainable : trainables_) {
+    optim::Param param;
+    param.name = trainable.name;
+    param.decays = trainable.decays;
+    if (trainable.place->scalar_type() == at::kFloat) {
+      param.master = trainable.place->detach();  // shares memory: the update reaches the model at once
+    } else {
+      param.master = trainable.place->detach().to(at::kFloat);
+      param.copy = trainable.place->detach();
+    }
+    params.push_back(std::move(param));
+  }
+  if (config.ema.enabled) ema_ = std::make_unique<optim::Ema>(config.ema, params);
+  optimizer_ = std::make_unique<optim::AdamW>(config.optimizer, std::move(params));
+}
+
+StepStats Learner::update(int64_t step) {
+  std::vector<Tensor> grads;
+  auto& params = optimizer_->params();
+  for (size_t i = 0; i < params.size(); ++i) {
+    params[i].grad = trainables_[i].place->grad();
+    grads.push_back(params[i].grad);
+  }
+  const optim::Clip clip = optim::clip(grads, config_.clip);
+  if (!std::isfinite(clip.norm)) {
+    for (const optim::Param& param : params) {
+      if (!param.grad.defined() || param.grad.isfinite().all().item<bool>()) continue;
+      throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradient of '{}' is not finite; the weights are "
+                                                  "those before the step. Lower optimizer.lr or raise schedule.warmup_steps",
+                                                  step + 1, param.name));
+    }
+    throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradients overflow together; lower optimizer.lr", step + 1));
+  }
+  const double lr = config_.optimizer.lr * optim::multiplier(config_.schedule, step, config_.steps);
+  optimizer_->step(lr, clip.scale, ema_ ? ema_->next_decay() : 0.0);
+  for (size_t i = 0; i < params.size(); ++i) {
+    params[i].grad = Tensor();
+    trainables_[i].place->mutable_grad() = Tensor();
+  }
+  StepStats stats;
+  stats.step = step + 1;
+  stats.grad_norm = clip.norm;
+  stats.lr = lr;
+  return stats;
+}
+
+NamedTensors Learner::state() const {
+  NamedTensors state;
+  for (const optim::Param& param : optimizer_->params()) state.emplace_back("weight/" + param.name, param.master);
+  for (const auto& [name, value] : optimizer_->state()) state.emplace_back("adamw/" + name, value);
+  if (ema_) {
+    for (const auto& [name, value] : ema_->state()) state.emplace_back("ema/" + name, value);
+  }
+  return state;
+}
+
+void Learner::load_state(const NamedTensors& state) {
+  at::NoGradGuard no_grad;
+  for (optim::Param& param : optimizer_->params()) {
+    const Tensor* saved = find(state, "weight/" + param.name);
+    EMULSION_CHECK(saved && saved->sizes() == param.master.sizes(), format,
+                   "[checkpoint] '{}' is missing or has another shape; the checkpoint is of another run", param.name);
+    param.master.copy_(*saved);
+  }
+  optim::refresh_copies(optimizer_->params());
+  optimizer_->load_state(with_prefix(state, "adamw/"));
+  if (ema_) ema_->load_state(with_prefix(state, "ema/"));
+}
+
+std::unique_ptr<optim::EmaSwap> Learner::averaged() const {
+  return ema_ ? std::make_unique<optim::EmaSwap>(optimizer_->params()) : nullptr;
+}
+
+void Learner::settle() {
+  const auto& params = optimizer_->params();
+  for (size_t i = 0; i < params.size(); ++i) {
+    *trainables_[i].place = (ema_ ? params[i].ema : params[i].master).detach().clone(at::MemoryFormat::Preserve);
+  }
+}
+
+int64_t Learner::numel() const {
+  int64_t total = 0;
+  for (const optim::Param& param : optimizer_->params()) total += param.master.numel();
+  return total;
+}
+
+}  // namespace emulsion::train

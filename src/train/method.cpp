@@ -1,0 +1,18 @@
+#include "train/method.h"
+
+#include "core/error.h"
+#include "train/methods.h"
+
+namespace emulsion::train {
+
+Loss Method::replay(const DenoisingInputs&, const Tensor&) {
+  throw Error(ErrorCode::unsupported, "[replay] only methods that train a denoiser take recorded inputs");
+}
+
+std::unique_ptr<Method> make_method(const RunConfig& config) {
+  if (std::holds_alternative<AutoencoderMethod>(config.method)) return make_autoencoder_method(config);
+  if (std::holds_alternative<DiffusionMethod>(config.method)) return make_diffusion_method(config);
+  return make_lora_method(config);
+}
+
+}  // namespace emulsion::train

@@ -1,0 +1,60 @@
+// A training method: which tensors train, how a batch becomes a loss, what a preview shows, what is saved at the end.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "data/loader.h"
+#include "train/config.h"
+#include "train/objective.h"
+
+namespace emulsion::train {
+
+/// A tensor that trains: `*place` is a leaf of the graph, in the dtype that the network computes in (adapters: float32).
+struct Trainable {
+  std::string name;  // as in the model's or the adapter's file
+  Tensor* place;       // where the model holds it; changed only by the trainer
+  bool decays = true;  // weight decay applies: matrices and kernels, not norms and biases
+};
+
+/// Where in the run a batch stands: the address of its randomness.
+struct StepAddress {
+  int64_t step = 0;         // optimizer step, from 0
+  int64_t micro_batch = 0;  // within the step
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+
+  /// One line for the user: what trains, on what.
+  virtual std::string describe() const = 0;
+  virtual std::vector<Trainable> trainables() = 0;
+
+  /// Work before the first step, such as encoding every picture once. Resumable; checks for a wish to stop.
+  virtual void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) {}
+  /// Whether batches need pixels (after `prepare`).
+  virtual bool needs_pixels() const { return true; }
+
+  virtual Loss loss(const data::Batch& batch, const StepAddress& address) = 0;
+
+  /// Recorded inputs instead of drawn ones; for comparing with other trainers.
+  /// Throws Error{unsupported} where a method has no such form.
+  virtual Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids);
+
+  /// Pictures that show how far it is: uint8 [H, W, 3].
+  virtual Tensor preview(const data::BatchSource& source, Reporter& reporter) = 0;
+
+  /// The last change before saving (folding the latents' spread into the weights, say).
+  virtual void finish(const data::BatchSource& source, Reporter& reporter) {}
+  /// Writes the result and returns its path. All trained tensors are float32 by then.
+  virtual std::filesystem::path save_result(const std::filesystem::path& run_folder) = 0;
+};
+
+/// Builds the method of a run: loads or makes its model.
+std::unique_ptr<Method> make_method(const RunConfig& config);
+
+}  // namespace emulsion::train

@@ -1,0 +1,192 @@
+// What all methods that train a denoiser share.
+#include "core/error.h"
+#include "core/stop.h"
+#include "generate/generate.h"
+#include "io/hash.h"
+#include "train/methods.h"
+
+namespace emulsion::train {
+namespace {
+
+constexpr int64_t kCacheBatch = 16;
+
+Denoising denoising_of(const models::Model& model, const RunConfig& config) {
+  return {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
+}
+
+/// A fingerprint of a part's weights, so that a cache never outlives them.
+std::string fingerprint(const nn::ParamStore& store) {
+  io::Sha256 hash;
+  for (const nn::Param& param : store.params()) {
+    const Tensor bytes = param.value.detach().to(at::kFloat).contiguous();
+    hash.update(std::string_view(static_cast<const char*>(bytes.data_ptr()), static_cast<size_t>(bytes.nbytes())));
+  }
+  return hash.finish();
+}
+
+}  // namespace
+
+at::ScalarType dtype_of(ComputeDtype dtype) { return dtype == ComputeDtype::bfloat16 ? at::kBFloat16 : at::kFloat; }
+
+void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into) {
+  for (nn::Param& param : store.params()) {
+    param.value = param.value.detach().clone(at::MemoryFormat::Preserve).set_requires_grad(true);
+    into.push_back({prefix + param.path, &param.value, param.shape.size() > 1});
+  }
+}
+
+DenoiserMethod::DenoiserMethod(const RunConfig& config, models::Model model)
+    : config_(config),
+      model_(std::move(model)),
+      rng_(static_cast<uint64_t>(config.seed)),
+      denoising_(denoising_of(model_, config)) {
+  model_.need_unet("training");
+  model_.need_vae("training");
+  model_.need_text_encoder("training");
+}
+
+void DenoiserMethod::prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) {
+  if (config_.data.cache_latents && data::pictures_are_fixed(config_.data)) cache_latents(source, cache, reporter);
+  if (!text_encoder_changes()) cache_texts(source, reporter);
+}
+
+void DenoiserMethod::cache_latents(const data::BatchSource& source, const std::filesystem::path& folder,
+                                   Reporter& reporter) {
+  at::NoGradGuard no_grad;
+  const auto& samples = source.index().samples;
+  const auto& data = config_.data;
+  const std::string settings = data::cache_key({"moments", fingerprint(model_.vae->store), data.background});
+  auto cache = std::make_unique<data::TensorCache>(folder, "latents", settings);
+  std::vector<data::CacheItem> items;
+  std::vector<std::pair<int64_t, bool>> whats;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto& fit = source.plan().fit(static_cast<int64_t>(i));
+    const std::string size = fmt::format("{}x{}", fit.size.width, fit.size.height);
+    const std::string hash = data::content_hash(samples[i]);
+    latent_keys_.push_back({data::cache_key({hash, size, "plain"}), data::cache_key({hash, size, "flipped"})});
+    for (const bool flip : {false, true}) {
+      if (flip && data.flip == 0) continue;
+      items.push_back({latent_keys_.back()[flip], fit.size.width * 100000 + fit.size.height});
+      whats.emplace_back(static_cast<int64_t>(i), flip);
+    }
+  }
+  const models::Vae& vae = model_.vae->net;
+  const auto options = model_.vae->store.params().front().value.options();
+  const auto compute = [&](std::span<const int64_t> which) {
+    std::vector<Tensor> pictures;
+    for (const int64_t item : which) pictures.push_back(source.picture(whats[item].first, whats[item].second));
+    const Tensor all = vae.encode(at::stack(pictures).to(options)).to(at::kFloat).cpu();
+    EMULSION_CHECK(all.isfinite().all().item<bool>(), numeric,
+                   "[cache] the autoencoder gave NaN or infinity near '{}'; use dtype = \"float32\"",
+                   samples[whats[which.front()].first].id);
+    std::vector<data::Tensors> results;
+    for (int64_t i = 0; i < all.size(0); ++i) results.push_back({all[i].contiguous()});
+    return results;
+  };
+  bool begun = false;
+  const auto progress = [&](int64_t done, int64_t total) {
+    if (total == 0) return;
+    if (!begun) reporter.begin("Encoding pictures", total, "pictures");
+    begun = true;
+    reporter.advance(done);
+  };
+  const bool complete = data::fill_cache(*cache, items, kCacheBatch, compute, progress, stop_requested);
+  EMULSION_CHECK(complete, cancelled, "stopped while encoding pictures; what is encoded is kept");
+  if (begun) reporter.end();
+  latent_cache_ = std::move(cache);
+}
+
+void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& reporter) {
+  at::NoGradGuard no_grad;
+  std::vector<std::string> texts = {""};
+  std::unordered_map<std::string, bool> seen = {{"", true}};
+  if (config_.data.shuffle_tags) return;  // too many orders to keep
+  for (const auto& sample : source.index().samples) {
+    for (const std::string& caption : sample.captions) {
+      if (!seen[caption]) texts.push_back(caption);
+      seen[caption] = true;
+    }
+  }
+  reporter.begin("Encoding captions", static_cast<int64_t>(texts.size()), "captions");
+  for (size_t i = 0; i < texts.size(); ++i) {
+    EMULSION_CHECK(!stop_requested(), cancelled, "stopped while encoding captions");
+    text_cache_[texts[i]] = generate::encode_prompts(model_, {texts[i]}, generate::PromptSyntax::plain);
+    reporter.advance(static_cast<int64_t>(i + 1));
+  }
+  reporter.end();
+}
+
+/// [B, 2z, h, w] float32.
+Tensor DenoiserMethod::moments(const data::Batch& batch) {
+  if (!latent_cache_) {
+    at::NoGradGuard no_grad;
+    const auto options = model_.vae->store.params().front().value.options();
+    return model_.vae->net.encode(batch.pixels.to(options)).to(at::kFloat);
+  }
+  std::vector<Tensor> parts;
+  for (size_t i = 0; i < batch.samples.size(); ++i) {
+    parts.push_back(latent_cache_->get(latent_keys_[batch.samples[i]][batch.flipped[i]]).front());
+  }
+  return at::stack(parts);
+}
+
+/// [B, 77 n, D]; shorter ones are padded with the states of empty text.
+Tensor DenoiserMethod::text_states(const std::vector<std::string>& captions) {
+  if (text_cache_.empty()) return generate::encode_prompts(model_, captions, generate::PromptSyntax::plain);
+  std::vector<Tensor> states;
+  int64_t longest = 0;
+  for (const std::string& caption : captions) {
+    states.push_back(text_cache_.at(caption));
+    longest = std::max(longest, states.back().size(1));
+  }
+  for (Tensor& state : states) {
+    while (state.size(1) < longest) state = at::cat({state, text_cache_.at("")}, 1);
+  }
+  return at::cat(states);
+}
+
+Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) {
+  const models::Posterior posterior(moments(batch));
+  const std::vector<int64_t> one(posterior.mean.sizes().begin() + 1, posterior.mean.sizes().end());
+  std::vector<Tensor> eps, noise;
+  for (const int64_t draw : batch.draws) {
+    eps.push_back(rng_.normal(one, Purpose::latent, static_cast<uint64_t>(draw)));
+    noise.push_back(rng_.normal(one, Purpose::noise, static_cast<uint64_t>(draw)));
+  }
+  const int64_t count = static_cast<int64_t>(batch.draws.size());
+  DenoisingInputs in;
+  in.latents = posterior.sample(at::stack(eps)) * model_.vae->net.config().scaling_factor;
+  in.noise = at::stack(noise);
+  in.timesteps = diffusion::sample_timesteps(config_.objective.timestep_sampling, rng_, address.step,
+                                             address.micro_batch * count, count, count * config_.accumulate,
+                                             denoising_.schedule.size());
+  in.conditioning.context = text_states(batch.captions);
+  return denoising_(model_.unet->net, in);
+}
+
+Loss DenoiserMethod::replay(const DenoisingInputs& inputs, const Tensor& input_ids) {
+  DenoisingInputs in = inputs;
+  const auto dtype = dtype_of(config_.dtype);
+  in.conditioning.context = inputs.conditioning.context.defined()
+                                ? inputs.conditioning.context.to(dtype)
+                                : model_.need_text_encoder("recorded input_ids").forward(input_ids).last;
+  return denoising_(model_.unet->net, in);
+}
+
+Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& reporter) {
+  at::NoGradGuard no_grad;
+  generate::Request request;
+  request.prompts = config_.preview.prompts;
+  const auto& samples = source.index().samples;
+  if (request.prompts.empty()) {
+    const auto count = std::min<size_t>(samples.size(), static_cast<size_t>(config_.preview.count));
+    for (size_t i = 0; i < count; ++i) request.prompts.push_back(samples[i * samples.size() / count].captions.front());
+  }
+  request.seed = config_.preview.seed;
+  request.steps = config_.preview.steps;
+  request.cfg = config_.preview.cfg;
+  request.prompt_syntax = generate::PromptSyntax::plain;
+  return generate::make_grid(generate::decode_latents(model_, generate::sample_latents(model_, request, reporter)), 8);
+}
+
+}  // namespace emulsion::train

@@ -1,0 +1,83 @@
+// Latent diffusion with text conditioning, whole networks: from random weights, or fine-tuning.
+#include "core/error.h"
+#include "train/methods.h"
+#include "weights/model_folder.h"
+
+namespace emulsion::train {
+namespace {
+
+class Diffusion : public DenoiserMethod {
+ public:
+  Diffusion(const RunConfig& config, models::Model model, bool train_text_encoder)
+      : DenoiserMethod(config, std::move(model)), train_text_encoder_(train_text_encoder) {}
+
+  std::string describe() const override {
+    return fmt::format("U-Net with {:.2f} M weights{}, {}", model_.unet->store.numel() / 1e6,
+                       train_text_encoder_
+                           ? fmt::format(" and text encoder with {:.2f} M", model_.text_encoder->store.numel() / 1e6)
+                           : "",
+                       config_.model.path.empty() ? "from random weights" : "from " + config_.model.path);
+  }
+
+  std::vector<Trainable> trainables() override {
+    std::vector<Trainable> all;
+    add_trainables(model_.unet->store, "", all);
+    if (train_text_encoder_) add_trainables(model_.text_encoder->store, "text_model.", all);
+    return all;
+  }
+
+  std::filesystem::path save_result(const std::filesystem::path& run_folder) override {
+    // What did not train is written as it was read, not as it was rounded for computing.
+    if (config_.dtype != ComputeDtype::float32) {
+      const std::string& from = config_.model.vae.empty() ? config_.model.path : config_.model.vae;
+      model_.vae = weights::load_model_folder(from, {.dtype = at::kFloat, .parts = {"vae"}}).vae;
+      if (!train_text_encoder_ && !config_.model.path.empty()) {
+        model_.text_encoder =
+            weights::load_model_folder(config_.model.path, {.dtype = at::kFloat, .parts = {"text_encoder"}}).text_encoder;
+      }
+    }
+    weights::save_model_folder(run_folder / "model", model_);
+    return run_folder / "model";
+  }
+
+ protected:
+  bool text_encoder_changes() const override { return train_text_encoder_; }
+
+ private:
+  bool train_text_encoder_;
+};
+
+/// The autoencoder of an existing model with new networks around it.
+models::Model new_model(const RunConfig& config) {
+  models::ArchitectureConfig architecture = config.model.architecture;
+  models::Model model = weights::load_model_folder(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}});
+  const auto& vae = model.need_vae("a new diffusion model").config();
+  architecture.latent_channels = vae.latent_channels;
+  models::UNetConfig unet = models::unet_config(architecture);
+  unet.sample_size = config.data.resolution / vae.factor();
+  const Rng rng(static_cast<uint64_t>(config.seed));
+  model.unet = models::new_unet(unet, rng);
+  model.text_encoder = models::new_text_encoder(models::clip_text_config(architecture), rng);
+  model.tokenizer = models::ClipTokenizer::truncated(architecture.text_merges);
+  model.scheduler.noise = config.noise;
+  model.scheduler.prediction = config.prediction;
+  return model;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::Model model) {
+  model.convert(dtype_of(config.dtype));
+  return std::make_unique<Diffusion>(config, std::move(model),
+                                     std::get<DiffusionMethod>(config.method).train_text_encoder);
+}
+
+std::unique_ptr<Method> make_diffusion_method(const RunConfig& config) {
+  models::Model model = config.model.path.empty() ? new_model(config) : weights::load_model_folder(config.model.path);
+  if (!config.model.path.empty() && !config.model.vae.empty()) {
+    model.vae = weights::load_model_folder(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}}).vae;
+  }
+  return make_diffusion_method(config, std::move(model));
+}
+
+}  // namespace emulsion::train

@@ -1,0 +1,58 @@
+// The methods, one file each, and what those that denoise share.
+#pragma once
+
+#include <unordered_map>
+
+#include "adapters/adapter_set.h"
+#include "data/cache.h"
+#include "models/model.h"
+#include "train/method.h"
+
+namespace emulsion::train {
+
+std::unique_ptr<Method> make_autoencoder_method(const RunConfig& config);
+std::unique_ptr<Method> make_diffusion_method(const RunConfig& config);
+std::unique_ptr<Method> make_lora_method(const RunConfig& config);
+/// On a model that is in memory already.
+std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::Model model);
+std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model model);
+
+at::ScalarType dtype_of(ComputeDtype dtype);
+
+/// The trainables of whole parts. `prefix` is what their file puts before every name.
+void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into);
+
+/// Methods that train a denoiser: latents from pictures or from the cache, text states, previews by drawing.
+class DenoiserMethod : public Method {
+ public:
+  DenoiserMethod(const RunConfig& config, models::Model model);
+
+  void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) override;
+  bool needs_pixels() const override { return !latent_cache_; }
+  Loss loss(const data::Batch& batch, const StepAddress& address) override;
+  Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids) override;
+  Tensor preview(const data::BatchSource& source, Reporter& reporter) override;
+
+  models::Model& model() { return model_; }
+
+ protected:
+  /// Whether the text encoder changes during the run, so that its states cannot be kept.
+  virtual bool text_encoder_changes() const = 0;
+
+  RunConfig config_;
+  models::Model model_;
+  Rng rng_;
+
+ private:
+  void cache_latents(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter);
+  void cache_texts(const data::BatchSource& source, Reporter& reporter);
+  Tensor moments(const data::Batch& batch);
+  Tensor text_states(const std::vector<std::string>& captions);
+
+  Denoising denoising_;
+  std::unique_ptr<data::TensorCache> latent_cache_;
+  std::vector<std::array<std::string, 2>> latent_keys_;  // per sample: plain, flipped
+  std::unordered_map<std::string, Tensor> text_cache_;   // caption -> [1, 77 n, D]
+};
+
+}  // namespace emulsion::train

@@ -1,0 +1,90 @@
+#include "train/train.h"
+
+#include "core/allocator.h"
+#include "core/device.h"
+#include "core/error.h"
+#include "data/index.h"
+#include "train/trainer.h"
+
+namespace emulsion::train {
+namespace {
+
+constexpr size_t kProblemsShown = 10;
+
+void report_problems(const data::Index& index, Reporter& reporter) {
+  for (size_t i = 0; i < std::min(index.problems.size(), kProblemsShown); ++i) {
+    reporter.note("left out: " + to_string(index.problems[i]));
+  }
+  if (index.problems.size() > kProblemsShown) {
+    reporter.note(fmt::format("... and {} more; `emulsion data check` lists all", index.problems.size() - kProblemsShown));
+  }
+}
+
+void report_plan(const RunConfig& config, const data::Index& index, const data::BatchPlan& plan, const Method& method,
+                 int64_t trained, Reporter& reporter) {
+  const double epochs = static_cast<double>(config.steps * config.batch_size * config.accumulate) /
+                        static_cast<double>(index.draws());
+  const double optimizer_bytes = static_cast<double>(trained) * 4 * (config.ema.enabled ? 5 : 4);
+  reporter.note(fmt::format("{}: {}", config.name, method.describe()));
+  reporter.note(fmt::format("{} pictures ({} draws an epoch) in {} size{}, {} steps of {} = {:.1f} epochs",
+                            index.samples.size(), index.draws(), plan.buckets().size(),
+                            plan.buckets().size() == 1 ? "" : "s", config.steps, config.batch_size * config.accumulate,
+                            epochs));
+  reporter.note(fmt::format("{:.2f} M numbers train: {:.0f} MB with gradients and optimizer state, plus activations; {:.1f} GB free",
+                            static_cast<double>(trained) / 1e6, optimizer_bytes / 1e6,
+                            static_cast<double>(available_memory_bytes()) / 1e9));
+  EMULSION_CHECK(optimizer_bytes < static_cast<double>(available_memory_bytes()), out_of_memory,
+                 "[train] weights, gradients and optimizer state need {:.1f} GB, {:.1f} GB are free; train an adapter "
+                 "(method.type = \"lora\") or switch ema off",
+                 optimizer_bytes / 1e9, static_cast<double>(available_memory_bytes()) / 1e9);
+}
+
+}  // namespace
+
+RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOptions& options) {
+  validate(config);
+  set_compute_threads(config.threads);
+  EMULSION_CHECK(config.dtype == ComputeDtype::float32 || has_fast_bfloat16(), unsupported,
+                 "[train] dtype = \"bfloat16\" would be many times slower than float32 on this processor, which lacks "
+                 "AVX512-BF16 and AMX; use dtype = \"float32\"");
+  const data::Index index = data::scan(config.data);
+  report_problems(index, reporter);
+  EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
+  const data::BatchPlan plan(index, config.data, config.batch_size, static_cast<uint64_t>(config.seed));
+  const data::BatchSource source(index, config.data, plan, static_cast<uint64_t>(config.seed));
+
+  if (options.dry_run) {
+    const auto method = make_method(config);
+    const Learner learner(config, *method);
+    report_plan(config, index, plan, *method, learner.numel(), reporter);
+    reporter.note("dry run: nothing was trained or written");
+    return {std::filesystem::path(config.output) / config.name, {}, 0};
+  }
+
+  RunFolder folder(config);
+  if (const auto result = folder.finished_result()) {
+    reporter.note(fmt::format("{} is finished: {}", config.name, result->string()));
+    return {folder.path(), *result, 0};
+  }
+  EMULSION_CHECK(!options.resume || folder.load_state(), not_found,
+                 "[train] --resume: '{}' holds no checkpoint to go on from; leave --resume out to start", folder.path().string());
+
+  const auto method = make_method(config);
+  method->prepare(source, folder / "cache", reporter);
+  trim_allocator();
+  Trainer trainer(config, *method, source, folder, reporter);
+  report_plan(config, index, plan, *method, trainer.learner().numel(), reporter);
+  const int64_t first = trainer.steps_done();
+  if (first > 0) reporter.note(fmt::format("going on after step {}", first));
+  trainer.run();
+
+  write_loss_curve(folder);
+  trainer.draw_preview();
+  trainer.learner().settle();
+  method->finish(source, reporter);
+  const auto result = method->save_result(folder.path());
+  folder.mark_finished(result);
+  return {folder.path(), result, trainer.steps_done() - first};
+}
+
+}  // namespace emulsion::train

@@ -1,0 +1,95 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "core/device.h"
+#include "core/error.h"
+#include "core/stop.h"
+#include "io/image.h"
+
+namespace emulsion::train {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+/// Throws when a loss is not finite, naming the picture.
+void check_finite(const Loss& loss, double value, const data::Batch& batch, int64_t step) {
+  if (std::isfinite(value)) return;
+  const Tensor bad = loss.per_sample.isfinite().logical_not();
+  const int64_t first = bad.any().item<bool>() ? bad.to(at::kInt).argmax().item<int64_t>() : 0;
+  const bool output = loss.prediction.defined() && !loss.prediction.isfinite().all().item<bool>();
+  throw Error(ErrorCode::numeric,
+              fmt::format("[train] step {}: the loss is {} for picture '{}' ({}); the weights are those before the step. "
+                          "Lower optimizer.lr, or look at the picture with `emulsion data check`",
+                          step + 1, value, batch.ids.at(first),
+                          output ? "the network's output is not finite" : "its target is not finite"));
+}
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSource& source, RunFolder& folder,
+                 Reporter& reporter)
+    : config_(config), method_(method), source_(source), folder_(folder), reporter_(reporter), learner_(config, method) {
+  if (const auto state = folder.load_state()) {
+    with_context("going on in " + folder.path().string(), [&] { learner_.load_state(state->tensors); });
+    step_ = state->step;
+  }
+  hooks_ = make_hooks(config, folder, step_);
+  loader_ = std::make_unique<data::Loader>(source, step_ * config.accumulate, static_cast<int>(config.loader_threads),
+                                           method.needs_pixels());
+}
+
+Loss Trainer::micro_batch(int64_t k) {
+  const data::Batch batch = loader_->next();
+  Loss loss = method_.loss(batch, {step_, k});
+  check_finite(loss, loss.value.item<double>(), batch, step_);
+  (loss.value / static_cast<double>(config_.accumulate)).backward();
+  return loss;
+}
+
+StepStats Trainer::step() {
+  const double begin = now();
+  double loss = 0;
+  for (int64_t k = 0; k < config_.accumulate; ++k) {
+    loss += micro_batch(k).value.item<double>() / static_cast<double>(config_.accumulate);
+  }
+  StepStats stats = learner_.update(step_);
+  stats.loss = loss;
+  stats.seconds = now() - begin;
+  ++step_;
+  return stats;
+}
+
+void Trainer::run() {
+  reporter_.begin("Training", config_.steps, "steps", step_);
+  while (step_ < config_.steps) {
+    if (stop_requested()) {
+      save();
+      throw Error(ErrorCode::cancelled,
+                  fmt::format("stopped at step {} of {}; the state is saved: run the same command to go on", step_,
+                              config_.steps));
+    }
+    const StepStats stats = step();
+    for (const auto& hook : hooks_) hook->after_step(*this, stats);
+    reporter_.advance(step_, {{"loss", stats.loss},
+                              {"s/step", stats.seconds},
+                              {"MB", static_cast<double>(resident_memory_bytes()) / 1e6}});
+  }
+  reporter_.end();
+}
+
+void Trainer::save() { folder_.save_state({step_, learner_.state()}, config_.checkpoint.keep); }
+
+void Trainer::draw_preview() {
+  const auto averaged = learner_.averaged();
+  Reporter silent;
+  try {
+    io::write_png(folder_ / fmt::format("previews/step-{:08}.png", step_), method_.preview(source_, silent));
+  } catch (const Error& error) {
+    // A wish to stop ends the drawing; the loop then saves. Anything else is worth a word, not the run.
+    if (error.code() != ErrorCode::cancelled) reporter_.note(std::string("no preview: ") + error.what());
+  }
+}
+
+}  // namespace emulsion::train

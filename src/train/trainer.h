@@ -1,0 +1,101 @@
+// The one loop: batches, loss, gradients, update; and everything periodic as hooks.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "data/loader.h"
+#include "optim/adamw.h"
+#include "optim/ema.h"
+#include "train/config.h"
+#include "train/method.h"
+#include "train/run_folder.h"
+
+namespace emulsion::train {
+
+struct StepStats {
+  int64_t step = 0;  // optimizer steps done, this one included
+  double loss = 0;
+  double grad_norm = 0;  // before clipping
+  double lr = 0;
+  double seconds = 0;
+};
+
+/// The trained tensors with optimizer and moving average: what a checkpoint holds.
+class Learner {
+ public:
+  Learner(const RunConfig& config, Method& method);
+
+  /// One optimizer step on gradients that backward() left in the trained tensors; clears them.
+  /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then.
+  StepStats update(int64_t step);
+
+  NamedTensors state() const;
+  void load_state(const NamedTensors& state);
+
+  /// While it lives, the model computes with the moving average, if there is one.
+  std::unique_ptr<optim::EmaSwap> averaged() const;
+  /// Puts the float32 masters (or averages) into the model for good; before the result is saved.
+  void settle();
+
+  int64_t numel() const;
+  const std::vector<optim::Param>& params() const { return optimizer_->params(); }
+
+ private:
+  const RunConfig& config_;
+  std::vector<Trainable> trainables_;
+  std::unique_ptr<optim::Ema> ema_;
+  std::unique_ptr<optim::AdamW> optimizer_;
+};
+
+class Trainer;
+
+/// Something periodic: logging, previews, checkpoints.
+class Hook {
+ public:
+  virtual ~Hook() = default;
+  /// After every step.
+  virtual void after_step(Trainer& trainer, const StepStats& stats) = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(const RunConfig& config, Method& method, const data::BatchSource& source, RunFolder& folder,
+          Reporter& reporter);
+
+  /// Runs the steps that are left. Throws Error{cancelled} after saving when the user wishes to stop.
+  void run();
+
+  StepStats step();
+  void save();
+  void draw_preview();
+
+  int64_t steps_done() const { return step_; }
+  const RunConfig& config() const { return config_; }
+  Learner& learner() { return learner_; }
+  RunFolder& folder() { return folder_; }
+  Reporter& reporter() { return reporter_; }
+
+ private:
+  Loss micro_batch(int64_t k);
+
+  const RunConfig& config_;
+  Method& method_;
+  const data::BatchSource& source_;
+  RunFolder& folder_;
+  Reporter& reporter_;
+  Learner learner_;
+  int64_t step_ = 0;
+  std::unique_ptr<data::Loader> loader_;
+  std::vector<std::unique_ptr<Hook>> hooks_;
+};
+
+/// The hooks of a run: metrics, previews, checkpoints.
+std::vector<std::unique_ptr<Hook>> make_hooks(const RunConfig& config, const RunFolder& folder, int64_t first_step);
+
+/// The loss curve of metrics.jsonl as loss.svg.
+void write_loss_curve(const RunFolder& folder);
+
+}  // namespace emulsion::train

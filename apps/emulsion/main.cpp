@@ -71,6 +71,10 @@ std::vector<std::string> option_names(const CLI::App& verb) {
 Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& verb = reached(app);
   const std::string help = full_name(verb) + " --help shows what it takes";
+  if (const std::vector<std::string> verbs = names(verb); !verbs.empty()) {
+    return {ErrorCode::config, fmt::format("expected one of {} after '{}'; {}",
+                                           fmt::join(verbs, ", "), full_name(verb), help)};
+  }
   if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) {
     return {ErrorCode::config, fmt::format("{}: {}; {}", full_name(verb), error.what(), help)};
   }
@@ -87,8 +91,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "emulsion " EMULSION_VERSION);
   app.get_formatter()->column_width(30);
   app.require_subcommand(1);
-  for (const auto add :
-       {add_train, add_generate, add_data, add_config, add_inspect, add_replay, add_doctor}) {
+  for (const auto add : {add_train, add_generate, add_data, add_config, add_inspect, add_replay,
+                         add_bench, add_doctor}) {
     add(app);
   }
   const std::string_view first = argc > 1 ? argv[1] : "";
@@ -112,7 +116,7 @@ int run(int argc, char** argv) {
 CLI::App* add_verb(CLI::App& app, const std::string& name, const std::string& about,
                    const std::string& example) {
   CLI::App* verb = app.add_subcommand(name, about);
-  verb->footer("\nExample:\n  " + example);
+  verb->footer("Example:\n  " + example);
   return verb;
 }
 

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "arguments.h"
 #include "config/config.h"
 #include "text.h"
 #include "train/config.h"
@@ -20,9 +21,7 @@ struct Arguments {
 };
 
 void show(const Arguments& arguments) {
-  config::Overrides overrides;
-  for (const std::string& text : arguments.set) overrides.push_back(config::parse_override(text));
-  const RunConfig run = train::load_run_config(arguments.file, overrides);
+  const RunConfig run = train::load_run_config(arguments.file, parse_overrides(arguments.set));
   std::fputs(config::to_toml(run).c_str(), stdout);
 }
 

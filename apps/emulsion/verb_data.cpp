@@ -25,7 +25,7 @@ std::string counted(const std::map<std::string, int64_t>& counts) {
   for (const auto& [name, count] : counts) {
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", human_count(count), name);
   }
-  return text.empty() ? "none" : text;
+  return text;
 }
 
 std::string sizes(const data::Index& index) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "adapters/adapter_set.h"
+#include "arguments.h"
 #include "config/enum_names.h"
 #include "core/device.h"
 #include "core/error.h"
@@ -30,28 +31,6 @@ struct Arguments {
   generate::Request request;
 };
 
-/// "file:0.8" -> file, 0.8; without a number 1.
-std::pair<std::string, double> file_and_weight(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == text.npos) return {text, 1};
-  try {
-    size_t used = 0;
-    const double weight = std::stod(text.substr(colon + 1), &used);
-    if (colon + 1 + used == text.size()) return {text.substr(0, colon), weight};
-  } catch (const std::logic_error&) {  // no number behind the colon: it belongs to the name
-  }
-  return {text, 1};
-}
-
-void parse_size(const std::string& text, generate::Request& request) {
-  char end = 0;
-  long width = 0, height = 0;
-  EMULSION_CHECK(std::sscanf(text.c_str(), "%ldx%ld%c", &width, &height, &end) == 2, config,
-                 "--size: expected WIDTHxHEIGHT, e.g. 64x64, got '{}'", text);
-  request.width = width;
-  request.height = height;
-}
-
 Tensor read_latents(const std::string& file) {
   const auto opened = io::SafetensorsFile::open(file);
   EMULSION_CHECK(opened.contains("latents"), format,
@@ -68,33 +47,14 @@ generate::Request request_of(const Arguments& arguments) {
   for (const std::string& prompt : arguments.request.prompts) {
     request.prompts.insert(request.prompts.end(), static_cast<size_t>(arguments.batch), prompt);
   }
-  if (!arguments.size.empty()) parse_size(arguments.size, request);
+  if (!arguments.size.empty()) {
+    const auto [width, height] = parse_size(arguments.size);
+    request.width = width;
+    request.height = height;
+  }
   if (arguments.syntax == "plain") request.prompt_syntax = generate::PromptSyntax::plain;
   if (!arguments.init_latents.empty()) request.init_latents = read_latents(arguments.init_latents);
   return request;
-}
-
-/// A prompt as part of a file name.
-std::string slug(const std::string& prompt) {
-  std::string text;
-  for (const char c : prompt.substr(0, 48)) {
-    const bool keep = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (keep) text += c;
-    if (!keep && !text.empty() && text.back() != '-') text += '-';
-  }
-  while (!text.empty() && text.back() == '-') text.pop_back();
-  return text.empty() ? "picture" : text;
-}
-
-/// -o names a .png file (numbered if there are several pictures) or a folder.
-fs::path output_path(const std::string& output, const generate::Request& request, size_t index) {
-  const fs::path path = output;
-  if (path.extension() != ".png") {
-    return path / fmt::format("{}-{}.png", slug(request.prompts[index]),
-                              request.seed + static_cast<int64_t>(index));
-  }
-  if (request.prompts.size() == 1) return path;
-  return path.parent_path() / fmt::format("{}-{}.png", path.stem().string(), index + 1);
 }
 
 void draw(const Arguments& arguments) {

@@ -10,6 +10,7 @@
 #include "nn/pattern.h"
 #include "text.h"
 #include "verbs.h"
+#include "weights_kind.h"
 
 namespace emulsion::app {
 namespace {
@@ -21,57 +22,6 @@ struct Arguments {
   std::string path;
   std::vector<std::string> keys;
 };
-
-/// What a weights file is, by a key or part of a key that only it has; the first match counts.
-constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
-    {".hada_w1_a", "LoHa, kohya's names"},
-    {".lokr_w1", "LoKr, kohya's names"},
-    {".lora_down.weight", "LoRA, kohya's names"},
-    {".lora_A.weight", "LoRA, names of PEFT and diffusers"},
-    {".lora.down.weight", "LoRA, old names of diffusers"},
-    {"model.diffusion_model.",
-     "whole model in one file, names of the original Stable Diffusion code"},
-    {"optimizer.", "training state"},
-    {"step.0.latents", "recorded inputs, for emulsion replay"},
-    {"step.0.loss", "result of emulsion replay"},
-    {"down_blocks.0.", "U-Net, names of diffusers"},
-    {"encoder.down_blocks.", "autoencoder, names of diffusers"},
-    {"text_model.", "CLIP text encoder, names of transformers"},
-    {"transformer_blocks.", "diffusion transformer, names of diffusers"},
-    {"embeddings.position_embedding", "CLIP text encoder"},
-    {"emb_params", "textual inversion"},
-    {"latents", "latents"},
-}};
-
-std::string kind_of(const io::SafetensorsFile& file) {
-  for (const auto& [sign, kind] : kKinds) {
-    for (const auto& entry : file.entries()) {
-      if (entry.name.find(sign) != std::string::npos) return kind;
-    }
-  }
-  return "tensors";
-}
-
-int64_t count_of(const io::SafetensorsFile::Entry& entry) {
-  int64_t count = 1;
-  for (const int64_t size : entry.shape) count *= size;
-  return count;
-}
-
-/// "12 tensors, 1,234 numbers, float32 (1.2 MiB)"
-std::string summary(const io::SafetensorsFile& file) {
-  int64_t numbers = 0, bytes = 0;
-  std::map<std::string, int64_t> dtypes;
-  for (const auto& entry : file.entries()) {
-    numbers += count_of(entry);
-    bytes += static_cast<int64_t>(entry.end - entry.begin);
-    ++dtypes[c10::toString(entry.dtype)];
-  }
-  std::string names;
-  for (const auto& [name, count] : dtypes) names += (names.empty() ? "" : " and ") + name;
-  return fmt::format("{} tensors, {} numbers, {} ({})", file.entries().size(), human_count(numbers),
-                     names, human_bytes(bytes));
-}
 
 bool matches_any(const std::vector<std::string>& patterns, const std::string& name) {
   return std::any_of(patterns.begin(), patterns.end(),

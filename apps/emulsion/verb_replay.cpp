@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "arguments.h"
 #include "config/config.h"
 #include "core/device.h"
 #include "core/error.h"
@@ -39,9 +40,8 @@ void load_trainables(train::Method& method, const std::string& path) {
 }
 
 void run(const Arguments& arguments) {
-  config::Overrides overrides;
-  for (const std::string& text : arguments.set) overrides.push_back(config::parse_override(text));
-  const train::RunConfig config = train::load_run_config(arguments.run, overrides);
+  const train::RunConfig config =
+      train::load_run_config(arguments.run, parse_overrides(arguments.set));
   set_compute_threads(config.threads);
   const auto recording = io::SafetensorsFile::open(arguments.recording);
   const auto method = train::make_method(config);

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "arguments.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "core/stop.h"
@@ -19,12 +20,6 @@ struct Arguments {
   bool resume = false, dry_run = false, json = false;
 };
 
-config::Overrides overrides(const Arguments& arguments) {
-  config::Overrides result;
-  for (const std::string& text : arguments.set) result.push_back(config::parse_override(text));
-  return result;
-}
-
 /// The runs of a bare folder, with the reasons for their settings told to the user.
 std::vector<train::RunConfig> folder_runs(const Arguments& arguments, Reporter& reporter) {
   std::vector<std::string> reasons;
@@ -32,7 +27,8 @@ std::vector<train::RunConfig> folder_runs(const Arguments& arguments, Reporter& 
   reporter.note("Settings chosen for " + arguments.what + " (change them with --set KEY=VALUE):");
   for (const std::string& reason : reasons) reporter.note("  " + reason);
   for (train::RunConfig& run : runs) {
-    for (const auto& [key, value] : overrides(arguments)) config::override_field(run, key, value);
+    for (const auto& [key, value] : parse_overrides(arguments.set))
+      config::override_field(run, key, value);
   }
   return runs;
 }
@@ -45,7 +41,7 @@ std::vector<train::RunConfig> runs_of(const Arguments& arguments, Reporter& repo
       is_run_file, not_found,
       "{}: expected a run file (.toml) or a folder of pictures, found neither; check the path",
       arguments.what);
-  return {train::load_run_config(arguments.what, overrides(arguments))};
+  return {train::load_run_config(arguments.what, parse_overrides(arguments.set))};
 }
 
 void print(const train::RunResult& result, bool json) {

@@ -5,7 +5,7 @@
 #include <regex>
 #include <set>
 
-#include "structure/sources.h"
+#include "structure/modules.h"
 
 namespace emulsion::structure {
 namespace {
@@ -56,11 +56,33 @@ TEST(DocumentationTest, NamesOnlyFilesThatExist) {
   expect_none(missing);
 }
 
+/// The arrows of a Mermaid diagram: "a --> b & c".
+std::map<std::string, std::set<std::string>> arrows(const std::string& text) {
+  static const std::regex kArrow(R"(^\s*(\w+)(\[[^\]]*\])? --> ([\w &]+)$)");
+  std::map<std::string, std::set<std::string>> found;
+  for (const std::string& line : lines_of(text)) {
+    std::smatch match;
+    if (!std::regex_match(line, match, kArrow)) continue;
+    std::istringstream words(match[3].str());
+    for (std::string word; words >> word;) {
+      if (word != "&") found[match[1]].insert(word);
+    }
+  }
+  return found;
+}
+
 TEST(DocumentationTest, ArchitectureDescribesEveryModule) {
   const std::string text = read(root() / "docs/architecture.md");
-  for (const auto& entry : fs::directory_iterator(root() / "src")) {
-    const std::string name = entry.path().filename().string();
-    EXPECT_NE(text.find("| `" + name + "` |"), std::string::npos) << "no row for module " << name;
+  for (const std::string& name : project_modules().order) {
+    EXPECT_TRUE(text.find("| `" + name + "` |") != text.npos) << "no row for module " << name;
+  }
+}
+
+TEST(DocumentationTest, DiagramShowsTheDependenciesOfTheBuild) {
+  auto shown = arrows(read(root() / "docs/architecture.md"));
+  shown.erase("app");
+  for (const auto& [module, depends] : project_modules().depends) {
+    EXPECT_EQ(shown[module], depends) << "arrows of " << module << " in docs/architecture.md";
   }
 }
 
@@ -70,8 +92,14 @@ TEST(DocumentationTest, ReadmeNamesEveryVerb) {
   const auto verbs = matches(read(root() / "apps/emulsion/verbs.h"), kVerb);
   EXPECT_GE(verbs.size(), 5U);
   for (const std::string& verb : verbs) {
-    EXPECT_NE(text.find("`" + verb), std::string::npos) << "README.md does not name " << verb;
+    EXPECT_TRUE(text.find("`" + verb) != text.npos) << "README.md does not name " << verb;
   }
+}
+
+TEST(DocumentationRuleTest, ReadsArrows) {
+  const auto found = arrows("flowchart TB\n  app[\"apps\"] --> train\n  train --> data & optim\n");
+  EXPECT_EQ(found.at("train"), (std::set<std::string>{"data", "optim"}));
+  EXPECT_EQ(found.at("app"), std::set<std::string>{"train"});
 }
 
 TEST(DocumentationRuleTest, FindsPlacesAndLinks) {

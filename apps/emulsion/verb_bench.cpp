@@ -1,0 +1,93 @@
+// emulsion bench: how long a training step takes here.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "config/enum_names.h"
+#include "core/stop.h"
+#include "io/jsonl.h"
+#include "terminal.h"
+#include "text.h"
+#include "train/bench.h"
+#include "verbs.h"
+
+namespace emulsion::app {
+namespace {
+
+struct Arguments {
+  std::string dtype = "float32";
+  bool json = false;
+  train::BenchOptions options;
+};
+
+void print(const train::BenchResult& r, bool json) {
+  if (json) {
+    std::printf("%s\n", io::json_line({{"event", "result"},
+                                       {"seconds_per_step", r.seconds_per_step},
+                                       {"fastest_step", r.fastest_step},
+                                       {"first_step_seconds", r.first_step_seconds},
+                                       {"first_loss", r.first_loss},
+                                       {"peak_memory_bytes", r.peak_memory_bytes},
+                                       {"step_gflop", r.step_gflop},
+                                       {"peak_gflops", r.peak_gflops},
+                                       {"share_of_peak", r.share_of_peak}})
+                            .c_str());
+    return;
+  }
+  std::fputs(
+      table({{"seconds_per_step", fmt::format("{:.4f}", r.seconds_per_step), "median"},
+             {"fastest_step", fmt::format("{:.4f}", r.fastest_step), "seconds"},
+             {"first_step_seconds", fmt::format("{:.2f}", r.first_step_seconds), "from the start"},
+             {"peak_memory_bytes", fmt::format("{}", r.peak_memory_bytes),
+              human_bytes(r.peak_memory_bytes)},
+             {"share_of_peak", fmt::format("{:.3f}", r.share_of_peak),
+              fmt::format("of {:.0f} GFLOP/s, measured", r.peak_gflops)},
+             {"first_loss", fmt::format("{:.5f}", r.first_loss), ""}})
+          .c_str(),
+      stdout);
+}
+
+void step(const Arguments& arguments) {
+  install_stop_handlers();
+  const auto reporter = make_reporter(arguments.json);
+  train::BenchOptions options = arguments.options;
+  options.dtype = config::value_of<train::ComputeDtype>(arguments.dtype);
+  print(train::bench_step(options, *reporter), arguments.json);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto a = std::make_shared<Arguments>();
+  CLI::App* verb = add_verb(app, "bench", "Measures speed.", "emulsion bench step");
+  verb->require_subcommand(1);
+  CLI::App* step_verb = add_verb(
+      *verb, "step",
+      "Times training steps on random weights and inputs: forward, backward, clipping, optimizer.\n"
+      "Close other programs first: a step waits for its slowest thread.",
+      "emulsion bench step --model quickstart --steps 50 --json");
+  train::BenchOptions& o = a->options;
+  const auto option = [&](const char* name, auto& value, const char* text,
+                          const std::string& about) {
+    return step_verb->add_option(name, value, about)->option_text(text);
+  };
+  option("--model", o.model, "NAME",
+         fmt::format("{} [quickstart]", fmt::join(train::bench_models(), ", ")));
+  option("--method", o.method, "NAME", "diffusion or lora [diffusion]")
+      ->check(CLI::IsMember({"diffusion", "lora"}));
+  option("--size", o.size, "PIXELS", "Side of the pictures [the model's]")
+      ->check(CLI::NonNegativeNumber);
+  option("--batch", o.batch, "N", "Pictures in a step [the model's]")
+      ->check(CLI::NonNegativeNumber);
+  option("--dtype", a->dtype, "DTYPE", "float32 or bfloat16 [float32]")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  option("--steps", o.steps, "N", "Steps to time, after the first [20]")
+      ->check(CLI::Range(1, 100000));
+  option("--threads", o.threads, "N", "Compute threads; 0: one per core [0]")
+      ->check(CLI::Range(0, 1024));
+  add_json(*step_verb, a->json);
+  step_verb->callback([a] { step(*a); });
+}
+
+}  // namespace emulsion::app

@@ -61,6 +61,7 @@ void draw(const Arguments& arguments) {
   install_stop_handlers();
   set_compute_threads(0);
   const auto reporter = make_reporter(arguments.json);
+  generate::Request request = request_of(arguments);
   const at::ScalarType dtype = arguments.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   models::Model model = weights::load_model_folder(arguments.model, {.dtype = dtype, .parts = {}});
 
@@ -77,7 +78,7 @@ void draw(const Arguments& arguments) {
   for (size_t i = 0; i < sets.size(); ++i) entries.push_back({&sets[i], strengths[i]});
   const adapters::ActiveAdapters active(entries);
 
-  const generate::Request request = generate::resolve(request_of(arguments), model);
+  request = generate::resolve(request, model);
   const Tensor latents = generate::sample_latents(model, request, *reporter);
   if (!arguments.save_latents.empty())
     io::write_safetensors(arguments.save_latents, {{"latents", latents.cpu()}});

@@ -1,0 +1,174 @@
+// LoRA on single leaves: by-hand values, merging, attaching and detaching, what the config selects.
+#include "adapters/lora.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "adapters/adapter_set.h"
+#include "nn/layers.h"
+#include "support/support.h"
+
+namespace emulsion::adapters {
+namespace {
+
+/// A linear layer, a 1x1 and a 3x3 convolution with stride, and an embedding, all with random tensors.
+struct Layers {
+  Layers() {
+    at::manual_seed(1);
+    for (nn::Param& param : store.params()) store.assign(param, at::randn(param.shape));
+  }
+  std::vector<nn::Component> components() { return {{"unet", &store}}; }
+
+  nn::ParamStore store;
+  nn::Scope root{store};
+  nn::Linear linear{root / "attn1" / "to_q", 6, 10};
+  nn::Conv2d pointwise{root / "proj_in", 4, 6, 1};
+  nn::Conv2d conv{root / "conv1", 4, 8, 3, 2, 1};
+  nn::Embedding embedding{root / "embedding", 5, 6};
+};
+
+LoraConfig config_for(std::vector<std::string> targets) {
+  LoraConfig config;
+  config.rank = 3;
+  config.alpha = 6;
+  config.targets = std::move(targets);
+  return config;
+}
+
+void randomise(AdapterSet& set) {
+  for (AdapterSet::Bound& bound : set.bound()) {
+    bound.adapter->down = at::randn(bound.adapter->down.sizes());
+    bound.adapter->up = at::randn(bound.adapter->up.sizes());
+  }
+}
+
+TEST(LoraTest, AddsAlphaOverRankTimesUpTimesDown) {
+  nn::ParamStore store;
+  const nn::Linear layer(nn::Scope(store) / "a", 2, 2, false);
+  store.assign(store.at("a.weight"), at::eye(2));
+  AdapterSet set;
+  nn::Leaf* leaf = store.find_leaf("a");
+  const Tensor down = at::tensor({3.0f, 4.0f}).view({1, 2}), up = at::tensor({1.0f, -1.0f}).view({2, 1});
+  set.add({"unet.a", leaf, std::make_unique<LoraAdapter>(*leaf, down, up, 0.5)});
+  const ActiveAdapters active({{&set, 2.0}});
+  // x = (1, 2): down gives 11; the scale is 2 * 0.5 / 1 = 1; y = (1, 2) + 11 (1, -1).
+  EXPECT_TRUE(at::equal(layer(at::tensor({1.0f, 2.0f}).view({1, 2})), at::tensor({12.0f, -9.0f}).view({1, 2})));
+}
+
+TEST(LoraTest, AFreshAdapterChangesNothingAndItsUpMatrixIsZero) {
+  for (const LoraInit init : {LoraInit::kaiming, LoraInit::gaussian}) {
+    Layers layers;
+    LoraConfig config = config_for({"unet.attn1.to_q"});
+    config.init = init;
+    AdapterSet set = AdapterSet::create(config, layers.components(), Rng(1));
+    ASSERT_EQ(set.bound().size(), 1u);
+    EXPECT_EQ(set.bound()[0].adapter->up.abs().max().item<double>(), 0);
+    EXPECT_GT(set.bound()[0].adapter->down.abs().max().item<double>(), 0);
+    const Tensor x = at::randn({7, 6}), before = layers.linear(x);
+    const ActiveAdapters active({{&set, 1.0}});
+    EXPECT_TRUE(at::equal(layers.linear(x), before));
+  }
+}
+
+TEST(LoraTest, BakedWeightsGiveTheAdaptersOutput) {
+  Layers layers;
+  AdapterSet set = AdapterSet::create(config_for({"*.to_q", "*.proj_in", "*.conv1"}), layers.components(), Rng(1));
+  ASSERT_EQ(set.bound().size(), 3u);
+  randomise(set);
+  const Tensor row = at::randn({7, 6}), picture = at::randn({2, 4, 9, 7});
+  const auto outputs = [&] {
+    return std::vector<Tensor>{layers.linear(row), layers.pointwise(picture), layers.conv(picture)};
+  };
+  const auto base = outputs();
+  std::vector<Tensor> adapted, baked_weights;
+  {
+    const ActiveAdapters active({{&set, 0.7}});
+    adapted = outputs();
+    for (const auto& bound : set.bound()) baked_weights.push_back(*bound.adapter->bake(bound.leaf->weight->value));
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    layers.store.assign(layers.store.at(set.bound()[i].leaf->weight->path), baked_weights[i]);
+  }
+  const auto merged = outputs();
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(test::close(adapted[i], merged[i], 1e-5)) << i;
+    EXPECT_FALSE(test::close(adapted[i], base[i], 1e-1)) << i;
+  }
+}
+
+TEST(LoraTest, DetachingRestoresTheBitsAndStrengthZeroIsTheBase) {
+  Layers layers;
+  AdapterSet set = AdapterSet::create(config_for({"*.to_q", "*.conv1"}), layers.components(), Rng(1));
+  randomise(set);
+  const Tensor row = at::randn({7, 6}), picture = at::randn({2, 4, 9, 7});
+  const Tensor y = layers.linear(row), z = layers.conv(picture);
+  {
+    const ActiveAdapters active({{&set, 1.0}});
+    EXPECT_FALSE(at::equal(layers.linear(row), y));
+    EXPECT_FALSE(at::equal(layers.conv(picture), z));
+  }
+  EXPECT_TRUE(at::equal(layers.linear(row), y));
+  EXPECT_TRUE(at::equal(layers.conv(picture), z));
+  const ActiveAdapters active({{&set, 0.0}});
+  EXPECT_TRUE(at::equal(layers.linear(row), y));
+  EXPECT_TRUE(at::equal(layers.conv(picture), z));
+}
+
+TEST(LoraTest, SeveralSetsAddUp) {
+  Layers layers;
+  AdapterSet one = AdapterSet::create(config_for({"*.to_q"}), layers.components(), Rng(1));
+  AdapterSet two = AdapterSet::create(config_for({"*.to_q"}), layers.components(), Rng(2));
+  randomise(one);
+  randomise(two);
+  const Tensor x = at::randn({7, 6}), base = layers.linear(x);
+  const auto with = [&](std::vector<ActiveAdapters::Entry> entries) {
+    const ActiveAdapters active(std::move(entries));
+    return layers.linear(x) - base;
+  };
+  const Tensor sum = with({{&one, 0.5}}) + with({{&two, -2}});
+  EXPECT_TRUE(test::close(with({{&one, 0.5}, {&two, -2}}), sum, 1e-5));
+}
+
+TEST(LoraTest, LargeConvolutionsHaveTheirOwnRankAndAlpha) {
+  Layers layers;
+  LoraConfig config = config_for({"*.to_q", "*.proj_in", "*.conv1"});
+  config.conv_rank = 2;
+  config.conv_alpha = 1;
+  const AdapterSet set = AdapterSet::create(config, layers.components(), Rng(1));
+  for (const auto& bound : set.bound()) {
+    const bool large = bound.path == "unet.conv1";
+    EXPECT_EQ(bound.adapter->rank(), large ? 2 : 3) << bound.path;
+    EXPECT_EQ(bound.adapter->alpha, large ? 1 : 6) << bound.path;
+  }
+  EXPECT_EQ(set.numel(), 3 * (6 + 10) + 3 * (4 + 6) + 2 * (4 * 9 + 8));
+}
+
+TEST(LoraTest, AdaptersOfOneSeedAreTheSameWhateverElseIsSelected) {
+  Layers layers;
+  const AdapterSet all = AdapterSet::create(config_for({"*.to_q", "*.conv1"}), layers.components(), Rng(5));
+  const AdapterSet one = AdapterSet::create(config_for({"*.conv1"}), layers.components(), Rng(5));
+  ASSERT_EQ(all.bound()[1].path, one.bound()[0].path);
+  EXPECT_TRUE(at::equal(all.bound()[1].adapter->down, one.bound()[0].adapter->down));
+}
+
+TEST(LoraTest, EmbeddingsAndPatternsWithoutLayersAreRefusedByName) {
+  Layers layers;
+  const auto create = [&](const char* target) {
+    return test::error_message([&] { AdapterSet::create(config_for({target}), layers.components(), Rng(1)); });
+  };
+  EXPECT_NE(create("unet.embedding").find("\"!unet.embedding\""), std::string::npos) << create("unet.embedding");
+  EXPECT_NE(create("unet.*.to_z").find("'unet.*.to_z' matches none of 4 layers"), std::string::npos);
+}
+
+TEST(LoraTest, MatricesOfAnotherModelAreAShapeErrorThatNamesTheLayer) {
+  Layers layers;
+  const nn::Leaf& leaf = *layers.store.find_leaf("conv1");
+  const std::string message = test::error_message(
+      [&] { LoraAdapter(leaf, at::zeros({3, 5, 3, 3}), at::zeros({8, 3, 1, 1}), 1); });
+  EXPECT_NE(message.find("'conv1': expected down [3, 4, 3, 3] and up [8, 3, 1, 1], got [3, 5, 3, 3]"), std::string::npos)
+      << message;
+}
+
+}  // namespace
+}  // namespace emulsion::adapters

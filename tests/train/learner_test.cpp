@@ -1,0 +1,136 @@
+// Optimizer, moving average and masters together: their state, what a gradient that is not finite does, and settling.
+#include <cmath>
+
+#include "core/device.h"
+#include "train/tiny_runs.h"
+#include "train/trainer.h"
+
+namespace emulsion::train {
+namespace {
+
+/// Two tensors that train, and nothing else.
+class TwoTensors : public Method {
+ public:
+  explicit TwoTensors(at::ScalarType dtype = at::kFloat)
+      : weight(Rng(1).normal({6, 5}, Purpose::init).to(dtype).set_requires_grad(true)),
+        bias(Rng(2).normal({5}, Purpose::init).to(dtype).set_requires_grad(true)) {}
+  std::string describe() const override { return "two tensors"; }
+  std::vector<Trainable> trainables() override { return {{"a.weight", &weight}, {"a.bias", &bias, false}}; }
+  Loss loss(const data::Batch&, const StepAddress&) override { return {}; }
+  Tensor preview(const data::BatchSource&, Reporter&) override { return {}; }
+  std::filesystem::path save_result(const std::filesystem::path&) override { return {}; }
+
+  Tensor weight, bias;
+};
+
+RunConfig learner_config() {
+  RunConfig config;
+  config.steps = 20;
+  config.clip = 0.5;
+  config.optimizer.lr = 1e-2;
+  config.schedule.shape = optim::LrSchedule::cosine;
+  config.ema.enabled = true;
+  config.ema.decay = 0.9;
+  return config;
+}
+
+void give_gradients(TwoTensors& method, int64_t step) {
+  const auto like = [&](const Tensor& x, uint64_t index) {
+    return Rng(7).normal(x.sizes(), Purpose::noise, static_cast<uint64_t>(step), index).to(x.scalar_type());
+  };
+  method.weight.mutable_grad() = like(method.weight, 0);
+  method.bias.mutable_grad() = like(method.bias, 1);
+}
+
+StepStats step(TwoTensors& method, Learner& learner, int64_t k) {
+  give_gradients(method, k);
+  return learner.update(k);
+}
+
+class LearnerTest : public ::testing::TestWithParam<at::ScalarType> {};
+
+TEST_P(LearnerTest, AStateGoesOnBitForBitInANewProcess) {
+  const RunConfig config = learner_config();
+  TwoTensors method(GetParam()), resumed(GetParam());
+  Learner learner(config, method);
+  for (int64_t k = 0; k < 4; ++k) step(method, learner, k);
+  // Through a file, as a checkpoint goes.
+  const test::TempFolder folder;
+  io::write_safetensors(folder / "state.safetensors", learner.state());
+  Learner other(config, resumed);
+  other.load_state(io::SafetensorsFile::open(folder / "state.safetensors").tensors());
+  EXPECT_TRUE(at::equal(resumed.weight, method.weight));
+  for (int64_t k = 4; k < 8; ++k) {
+    const StepStats a = step(method, learner, k), b = step(resumed, other, k);
+    EXPECT_EQ(a.grad_norm, b.grad_norm);
+    EXPECT_EQ(a.lr, b.lr);
+  }
+  const auto expected = learner.state(), actual = other.state();
+  ASSERT_EQ(expected.size(), actual.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(expected[i].first, actual[i].first);
+    EXPECT_TRUE(at::equal(expected[i].second, actual[i].second)) << expected[i].first;
+  }
+  EXPECT_TRUE(at::equal(resumed.weight, method.weight));
+  EXPECT_TRUE(at::equal(resumed.bias, method.bias));
+}
+
+TEST_P(LearnerTest, AGradientThatIsNotFiniteChangesNothingAndIsNamedWithItsStep) {
+  for (const float bad : {NAN, INFINITY}) {
+    TwoTensors method(GetParam());
+    const RunConfig config = learner_config();
+    Learner learner(config, method);
+    step(method, learner, 0);
+    std::vector<Tensor> before;
+    for (const auto& [name, tensor] : learner.state()) before.push_back(tensor.clone());
+    give_gradients(method, 1);
+    method.bias.mutable_grad()[2] = bad;
+    test::expect_contains(test::error_message([&] { learner.update(1); }), {"step 2", "'a.bias'", "optimizer.lr"});
+    const auto after = learner.state();
+    for (size_t i = 0; i < after.size(); ++i) EXPECT_TRUE(at::equal(after[i].second, before[i])) << after[i].first;
+  }
+}
+
+TEST_P(LearnerTest, UpdatesFollowTheScheduleAndClearTheGradients) {
+  TwoTensors method(GetParam());
+  const RunConfig config = learner_config();
+  Learner learner(config, method);
+  const Tensor before = method.weight.detach().clone();
+  const StepStats first = step(method, learner, 0);
+  EXPECT_EQ(first.step, 1);
+  EXPECT_DOUBLE_EQ(first.lr, 1e-2);
+  EXPECT_FALSE(method.weight.grad().defined());
+  EXPECT_FALSE(at::equal(method.weight, before));
+  EXPECT_NEAR(step(method, learner, 10).lr, 5e-3, 1e-12);  // half-way down the cosine
+}
+
+TEST_P(LearnerTest, AveragesStandInForTheWeightsAndSettleForGood) {
+  TwoTensors method(GetParam());
+  const RunConfig config = learner_config();
+  Learner learner(config, method);
+  for (int64_t k = 0; k < 5; ++k) step(method, learner, k);
+  const Tensor average = learner.params()[0].ema.clone(), trained = method.weight.detach().clone();
+  {
+    const auto swapped = learner.averaged();
+    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam())));
+  }
+  EXPECT_TRUE(at::equal(method.weight, trained));
+  learner.settle();
+  EXPECT_TRUE(at::equal(method.weight, average));  // float32, whatever the network computed in
+  EXPECT_EQ(method.weight.scalar_type(), at::kFloat);
+}
+INSTANTIATE_TEST_SUITE_P(Dtypes, LearnerTest, ::testing::Values(at::kFloat, at::kBFloat16));
+
+TEST(LearnerTest, AStateOfAnotherRunIsRefusedByName) {
+  TwoTensors method;
+  const RunConfig config = learner_config();
+  Learner learner(config, method);
+  NamedTensors state;
+  for (const auto& [name, tensor] : learner.state()) {
+    if (name != "weight/a.bias") state.emplace_back(name, tensor);
+  }
+  test::expect_contains(test::error_message([&] { learner.load_state(state); }), {"'a.bias'", "another run"});
+}
+
+}  // namespace
+}  // namespace emulsion::train

@@ -1,0 +1,146 @@
+// The losses by hand, and gradients that do not depend on how a batch is cut into passes.
+#include "train/objective.h"
+
+#include <cmath>
+
+#include "core/device.h"
+#include "train/methods.h"
+#include "train/tiny_runs.h"
+#include "train/trainer.h"
+
+namespace emulsion::train {
+namespace {
+
+TEST(AutoencoderLossTest, IsTheSumWrittenOutByHand) {
+  auto vae = models::new_vae(models::vae_config(test::tiny_architecture()), Rng(1));
+  for (nn::Param& param : vae->store.params()) vae->store.assign(param, at::zeros(param.shape));
+  // All weights zero: the reconstruction is 0.5 everywhere; the posterior's first mean is 0.5, its variances are 1.
+  vae->store.at("decoder.conv_out.bias").value.fill_(0.5);
+  vae->store.at("quant_conv.bias").value[0] = 0.5;
+  const Tensor columns = at::tensor({0.0f, 0.1f, 0.2f, 0.3f});
+  const Tensor pixels = columns.view({1, 1, 1, 4}).expand({2, 3, 4, 4}).contiguous();
+  const auto value = [&](AutoencoderMethod weights) {
+    return autoencoder_loss(vae->net, weights, pixels, at::zeros({2, 4, 2, 2})).value.item<double>();
+  };
+  // The difference is 0.5, 0.4, 0.3, 0.2 along a row.
+  AutoencoderMethod none{.l1 = 0, .l2 = 0, .gradient = 0, .kl = 0};
+  EXPECT_EQ(value(none), 0);
+  AutoencoderMethod one = none;
+  one.l1 = 2;
+  EXPECT_NEAR(value(one), 2 * 0.35, 1e-6);
+  one = none;
+  one.l2 = 2;
+  EXPECT_NEAR(value(one), 2 * (0.25 + 0.16 + 0.09 + 0.04) / 4, 1e-6);
+  // Neighbours differ by 0.1 across and 0 down; at half size 0.45 and 0.25 differ by 0.2, and that counts half.
+  one = none;
+  one.gradient = 2;
+  EXPECT_NEAR(value(one), 2 * (0.1 + 0.5 * 0.2), 1e-6);
+  // 1/2 (mean^2 + 1 - 1 - log 1) at four places.
+  one = none;
+  one.kl = 2;
+  EXPECT_NEAR(value(one), 2 * 0.5 * 0.25 * 4, 1e-6);
+  EXPECT_NEAR(value({.l1 = 1, .l2 = 0.5, .gradient = 0.5, .kl = 0.01}), 0.35 + 0.5 * 0.135 + 0.5 * 0.2 + 0.01 * 0.5,
+              1e-6);
+}
+
+/// Samples `first` to `first + count` of one step, as the loader would give them.
+data::Batch batch_of(int64_t first, int64_t count) {
+  data::Batch batch;
+  const Tensor all = Rng(5).normal({8, 3, 16, 16}, Purpose::augment).clamp(-1, 1);
+  batch.pixels = all.narrow(0, first, count).contiguous(at::MemoryFormat::ChannelsLast);
+  for (int64_t i = first; i < first + count; ++i) {
+    batch.captions.push_back("picture " + std::to_string(i));
+    batch.samples.push_back(i);
+    batch.draws.push_back(100 + i);
+    batch.ids.push_back(std::to_string(i) + ".png");
+    batch.flipped.push_back(false);
+  }
+  return batch;
+}
+
+class AccumulationTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  std::unique_ptr<Method> method(int64_t accumulate) const {
+    const std::string kind = GetParam();
+    RunConfig config = test::in_memory(DiffusionMethod{});
+    config.accumulate = accumulate;
+    config.objective.timestep_sampling = diffusion::TimestepSampling::stratified;
+    if (kind == "diffusion") return make_diffusion_method(config, test::tiny_model());
+    if (kind == "autoencoder") {
+      config.method = AutoencoderMethod{};
+      return make_autoencoder_method(config);
+    }
+    LoraMethod lora;
+    lora.targets = {"unet.*.to_*", "text_encoder.*.fc1"};
+    config.method = lora;
+    auto made = make_lora_method(config, test::tiny_model());
+    for (const Trainable& trainable : made->trainables()) {  // with up at zero, down gets no gradient
+      at::NoGradGuard no_grad;
+      trainable.place->add_(0.1);
+    }
+    return made;
+  }
+};
+
+TEST_P(AccumulationTest, TwoPassesOfFourAreOnePassOfEight) {
+  const auto whole = method(1), halves = method(2);
+  const auto one = whole->trainables(), two = halves->trainables();
+  const Loss loss = whole->loss(batch_of(0, 8), {.step = 3, .micro_batch = 0});
+  loss.value.backward();
+  double mean = 0;
+  for (int64_t k = 0; k < 2; ++k) {
+    const Loss part = halves->loss(batch_of(4 * k, 4), {.step = 3, .micro_batch = k});
+    (part.value / 2).backward();
+    mean += part.value.item<double>() / 2;
+    EXPECT_TRUE(test::close(part.per_sample, loss.per_sample.narrow(0, 4 * k, 4), 1e-5));
+  }
+  EXPECT_NEAR(mean, loss.value.item<double>(), 1e-5 * std::abs(mean));
+  ASSERT_EQ(one.size(), two.size());
+  double largest = 0;
+  for (const Trainable& trainable : one) {
+    if (trainable.place->grad().defined()) largest = std::max(largest, trainable.place->grad().abs().max().item<double>());
+  }
+  EXPECT_GT(largest, 0);
+  for (size_t i = 0; i < one.size(); ++i) {
+    ASSERT_TRUE(one[i].place->grad().defined() && two[i].place->grad().defined()) << one[i].name;
+    // Gradients that cancel exactly (the bias of a key) are rounding noise on both sides.
+    if (one[i].place->grad().abs().max().item<double>() < 1e-6 * largest) continue;
+    EXPECT_TRUE(test::close(two[i].place->grad(), one[i].place->grad(), 2e-5)) << one[i].name;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Methods, AccumulationTest, ::testing::Values("autoencoder", "diffusion", "lora"));
+
+TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
+  const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());
+  const auto value = [&](const data::Batch& batch, int64_t step) {
+    return method->loss(batch, {.step = step, .micro_batch = 0}).value.item<double>();
+  };
+  const double first = value(batch_of(0, 2), 0);
+  EXPECT_EQ(value(batch_of(0, 2), 0), first);
+  EXPECT_NE(value(batch_of(0, 2), 1), first);  // other timesteps
+  data::Batch redrawn = batch_of(0, 2);
+  redrawn.draws = {500, 501};
+  EXPECT_NE(value(redrawn, 0), first);  // other noise
+  data::Batch other_text = batch_of(0, 2);
+  other_text.captions[0] = "something else";
+  EXPECT_NE(value(other_text, 0), first);
+}
+
+TEST(DenoisingTest, Bfloat16GivesTheLossOfFloat32WithinItsDigits) {
+  if (!has_fast_bfloat16()) GTEST_SKIP() << "this processor has no bfloat16 matrix products";
+  RunConfig config = test::in_memory(DiffusionMethod{});
+  const auto exact = make_diffusion_method(config, test::tiny_model());
+  config.dtype = ComputeDtype::bfloat16;
+  const auto rounded = make_diffusion_method(config, test::tiny_model());
+  Learner learner(config, *rounded);
+  const double expected = exact->loss(batch_of(0, 8), {}).value.item<double>();
+  const Loss loss = rounded->loss(batch_of(0, 8), {});
+  EXPECT_EQ(loss.value.scalar_type(), at::kFloat);
+  EXPECT_NEAR(loss.value.item<double>(), expected, 0.05 * expected);
+  loss.value.backward();
+  EXPECT_GT(learner.update(0).grad_norm, 0);
+  EXPECT_TRUE(std::isfinite(rounded->loss(batch_of(0, 8), {}).value.item<double>()));
+}
+
+}  // namespace
+}  // namespace emulsion::train

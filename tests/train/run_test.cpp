@@ -1,0 +1,150 @@
+// Whole runs in this process: stopping, numbers that are not finite, dry runs, finished runs.
+#include <cmath>
+
+#include "core/error.h"
+#include "core/stop.h"
+#include "train/run_folder.h"
+#include "train/tiny_runs.h"
+#include "train/train.h"
+#include "weights/model_folder.h"
+
+namespace emulsion::train {
+namespace {
+
+namespace fs = std::filesystem;
+using test::expect_contains;
+
+/// Collects notes, and wishes to stop once so many steps are done.
+class Witness : public Reporter {
+ public:
+  explicit Witness(int64_t stop_after = -1) : stop_after_(stop_after) {}
+  void advance(int64_t done, const Figures&) override {
+    if (done == stop_after_) request_stop();
+  }
+  void note(const std::string& text) override { notes += text + "\n"; }
+  std::string notes;
+
+ private:
+  int64_t stop_after_;
+};
+
+class RunTest : public ::testing::Test {
+ protected:
+  void SetUp() override { test::write_pictures(temp / "pictures"); }
+  void TearDown() override { clear_stop(); }
+  RunConfig named(const std::string& name) const {
+    RunConfig config = base;
+    config.name = name;
+    return config;
+  }
+  std::string metrics(const std::string& name) const { return test::bytes_of(fs::path(base.output) / name / "metrics.jsonl"); }
+  std::string trained(const std::string& name) const {
+    return test::bytes_of(fs::path(base.output) / name / "model" / "vae" / "diffusion_pytorch_model.safetensors");
+  }
+  test::TempFolder temp;
+  RunConfig base = test::tiny_run(temp.path());
+};
+
+TEST_F(RunTest, AStoppedRunIsSavedAndGoesOnToTheSameBits) {
+  base.ema.enabled = true;
+  Reporter silent;
+  EXPECT_EQ(run_training(named("whole"), silent).steps, 6);
+  Witness witness(4);
+  try {
+    run_training(named("stopped"), witness);
+    FAIL() << "expected the run to stop";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::cancelled);
+    expect_contains(error.what(), {"stopped at step 4 of 6", "the state is saved"});
+  }
+  clear_stop();
+  Witness rest;
+  EXPECT_EQ(run_training(named("stopped"), rest, {.dry_run = false, .resume = true}).steps, 2);
+  expect_contains(rest.notes, {"going on after step 4"});
+  EXPECT_EQ(metrics("stopped"), metrics("whole"));
+  EXPECT_EQ(trained("stopped"), trained("whole"));
+}
+
+TEST_F(RunTest, AFinishedRunReturnsAtOnce) {
+  Reporter silent;
+  const RunResult first = run_training(named("a"), silent);
+  const auto written = fs::last_write_time(first.result / "model_index.json");
+  Witness witness;
+  const RunResult second = run_training(named("a"), witness);
+  EXPECT_EQ(second.steps, 0);
+  EXPECT_EQ(second.result, first.result);
+  EXPECT_EQ(fs::last_write_time(first.result / "model_index.json"), written);
+  expect_contains(witness.notes, {"a is finished"});
+}
+
+TEST_F(RunTest, ADryRunWritesNothing) {
+  Witness witness;
+  run_training(named("dry"), witness, {.dry_run = true, .resume = false});
+  EXPECT_FALSE(fs::exists(base.output));
+  expect_contains(witness.notes, {"6 pictures", "nothing was trained"});
+}
+
+TEST_F(RunTest, ResumeInsistsOnACheckpoint) {
+  Reporter silent;
+  expect_contains(test::error_message([&] { run_training(named("a"), silent, {.dry_run = false, .resume = true}); }),
+                  {"--resume", "no checkpoint"});
+}
+
+TEST_F(RunTest, ALossThatIsNotFiniteNamesStepAndPictureAndKeepsTheLastState) {
+  base.optimizer.lr = 1e30;
+  base.checkpoint.every = 1;
+  Reporter silent;
+  try {
+    run_training(named("nan"), silent);
+    FAIL() << "expected the loss to overflow";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::numeric);
+    expect_contains(error.what(), {"step 2", ".png'", "optimizer.lr"});
+  }
+  const auto state = RunFolder(named("nan")).load_state();
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->step, 1);
+  for (const auto& [name, tensor] : state->tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+  EXPECT_EQ(metrics("nan").find("null"), std::string::npos);
+}
+
+TEST_F(RunTest, DamagedPicturesAreToldAndTheOthersTrain) {
+  std::ofstream(temp / "pictures" / "broken.png") << "no picture";
+  Witness witness;
+  run_training(named("a"), witness);
+  expect_contains(witness.notes, {"left out", "broken.png", "6 pictures"});
+}
+
+TEST_F(RunTest, AFolderWithoutPicturesSaysWhereItLooked) {
+  fs::create_directories(temp / "none");
+  base.data.sources[0].path = (temp / "none").string();
+  Reporter silent;
+  expect_contains(test::error_message([&] { run_training(named("a"), silent); }), {(temp / "none").string()});
+  EXPECT_FALSE(fs::exists(base.output));
+}
+
+TEST_F(RunTest, NormalisedLatentsHaveMeanZeroAndSpreadOneAndChangeNoReconstruction) {
+  Reporter silent;
+  auto plain = std::get<AutoencoderMethod>(base.method);
+  plain.normalise_latents = false;
+  RunConfig raw = named("raw");
+  raw.method = plain;
+  const at::NoGradGuard no_grad;
+  const auto load = [](const RunResult& result) { return weights::load_model_folder(result.result); };
+  const models::Model before = load(run_training(raw, silent)), after = load(run_training(named("normal"), silent));
+  std::vector<Tensor> pictures;
+  for (int i = 0; i < 6; ++i) {
+    const Tensor bytes = io::read_image(temp / "pictures" / fmt::format("p{}.png", i));
+    pictures.push_back(bytes.permute({2, 0, 1}).to(at::kFloat) / 127.5 - 1);
+  }
+  const Tensor pixels = at::stack(pictures);
+  const models::Posterior old_latents(before.vae->net.encode(pixels)), new_latents(after.vae->net.encode(pixels));
+  EXPECT_LT(new_latents.mean.mean({0, 2, 3}).abs().max().item<double>(), 1e-3);
+  EXPECT_LT((new_latents.mean.var({0, 2, 3}, false).sqrt() - 1).abs().max().item<double>(), 1e-2);
+  EXPECT_TRUE(test::close(after.vae->net.decode(new_latents.mean), before.vae->net.decode(old_latents.mean), 1e-3));
+  const Tensor eps = at::randn(old_latents.mean.sizes());
+  EXPECT_TRUE(test::close(after.vae->net.decode(new_latents.sample(eps)), before.vae->net.decode(old_latents.sample(eps)), 1e-3));
+}
+
+}  // namespace
+}  // namespace emulsion::train

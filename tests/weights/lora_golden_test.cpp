@@ -1,0 +1,81 @@
+// LoRA on the tiny U-Net against PEFT: output, loss, every gradient, and the merged model.
+#include "adapters/adapter_set.h"
+#include "weights/tiny_model.h"
+
+namespace emulsion::weights {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+class LoraGolden : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    adapters::LoraConfig config;
+    config.rank = 4;
+    config.alpha = 8;
+    config.targets = {"unet.*.to_q", "unet.*.to_k", "unet.*.to_v", "unet.*.to_out.0"};
+    if (std::string(GetParam()) == "lora_peft_conv") config.targets.push_back("unet.*.conv1");
+    set = adapters::AdapterSet::create(config, {{"unet", &unet->store}}, Rng(1));
+    for (auto& bound : set.bound()) {
+      const std::string name = "adapter.peft." + bound.path;
+      bound.adapter->down = file.tensor(name + ".lora_A.weight").clone().set_requires_grad(true);
+      bound.adapter->up = file.tensor(name + ".lora_B.weight").clone().set_requires_grad(true);
+    }
+  }
+
+  Tensor forward() const {
+    return unet->net.forward(file.tensor("input.sample"), file.tensor("input.timestep"),
+                             {.context = file.tensor("input.context"), .pooled = {}, .size_ids = {}});
+  }
+
+  io::SafetensorsFile file = test::golden_file(GetParam());
+  std::unique_ptr<models::Part<models::UNet>> unet = test::golden_unet();
+  adapters::AdapterSet set;
+};
+
+TEST_P(LoraGolden, OutputLossAndEveryGradientAreThoseOfPeft) {
+  const adapters::ActiveAdapters active({{&set, 1.0}});
+  const Tensor out = forward();
+  EXPECT_TRUE(test::close(out, file.tensor("output"), kTolerance));
+  const Tensor loss = at::mse_loss(out, file.tensor("input.target"));
+  EXPECT_TRUE(test::close(loss, file.tensor("loss"), kTolerance));
+  loss.backward();
+  size_t expected = 0;
+  for (const auto& entry : file.entries()) expected += entry.name.starts_with("grad.") ? 1 : 0;
+  EXPECT_EQ(expected, 2 * set.bound().size());
+  for (const auto& bound : set.bound()) {
+    const std::string name = "grad." + bound.path;
+    EXPECT_TRUE(test::close(bound.adapter->down.grad(), file.tensor(name + ".lora_A.weight"), kTolerance)) << name;
+    EXPECT_TRUE(test::close(bound.adapter->up.grad(), file.tensor(name + ".lora_B.weight"), kTolerance)) << name;
+  }
+}
+
+TEST_P(LoraGolden, BakedWeightsAndTheirOutputAreThoseOfPeft) {
+  const at::NoGradGuard no_grad;
+  for (const auto& bound : set.bound()) {
+    nn::Param& weight = unet->store.at(bound.leaf->weight->path);
+    const Tensor baked = *bound.adapter->bake(weight.value);
+    EXPECT_TRUE(test::close(baked, file.tensor("merged.param." + weight.path), kTolerance)) << weight.path;
+    unet->store.assign(weight, baked);
+  }
+  EXPECT_TRUE(test::close(forward(), file.tensor("output.merged"), kTolerance));
+}
+
+TEST_P(LoraGolden, WithoutTheAdaptersAndAtStrengthZeroTheModelIsTheBase) {
+  const at::NoGradGuard no_grad;
+  const Tensor before = forward();
+  EXPECT_TRUE(test::close(before, file.tensor("output.base"), kTolerance));
+  {
+    const adapters::ActiveAdapters active({{&set, 0.0}});
+    EXPECT_TRUE(at::equal(forward(), before));
+  }
+  {
+    const adapters::ActiveAdapters active({{&set, 1.0}});
+    EXPECT_FALSE(test::close(forward(), before, 1e-2));
+  }
+  EXPECT_TRUE(at::equal(forward(), before));
+}
+INSTANTIATE_TEST_SUITE_P(Files, LoraGolden, ::testing::Values("lora_peft", "lora_peft_conv"));
+
+}  // namespace
+}  // namespace emulsion::weights

@@ -22,6 +22,7 @@ constexpr const char* kOverview = R"(Emulsion trains Stable Diffusion models and
   emulsion inspect FILE            what a safetensors file, model folder or picture is
   emulsion replay RUN.toml REC     a run's losses and gradients on recorded inputs
   emulsion bench step              how long a training step takes here
+  emulsion sheet LABEL=FOLDER...   pictures side by side in one PNG
   emulsion doctor                  what this machine can do, and what will be slow
 
 Each verb has --help. Exit codes: 0 done, 2 bad arguments or run file, 3 to 9 other errors,
@@ -92,7 +93,7 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(30);
   app.require_subcommand(1);
   for (const auto add : {add_train, add_generate, add_data, add_config, add_inspect, add_replay,
-                         add_bench, add_doctor}) {
+                         add_bench, add_doctor, add_sheet}) {
     add(app);
   }
   const std::string_view first = argc > 1 ? argv[1] : "";

@@ -18,6 +18,7 @@ void add_inspect(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_doctor(CLI::App& app);
+void add_sheet(CLI::App& app);
 
 /// A new verb below `app`, with the project's manners: `example` ends its help.
 CLI::App* add_verb(CLI::App& app, const std::string& name, const std::string& about,

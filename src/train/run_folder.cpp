@@ -38,8 +38,10 @@ RunFolder::RunFolder(const RunConfig& config) : path_(fs::path(config.output) / 
     io::write_file_atomic(file, config::to_toml(config));
   }
   for (const char* name : {"checkpoints", "previews", "tensorboard", "cache"}) make_folder(path_ / name);
-  io::remove_stale_temporaries(path_ / "checkpoints");
   io::remove_stale_temporaries(path_);
+  for (const auto& entry : fs::recursive_directory_iterator(path_)) {  // a result may be half written too
+    if (entry.is_directory()) io::remove_stale_temporaries(entry.path());
+  }
 }
 
 std::vector<fs::path> RunFolder::states() const {

@@ -23,7 +23,10 @@ GOLDEN = ROOT / "tests/golden"
 
 def emulsion(*arguments, fails=False):
     """Runs the program from the project's root and returns what it printed on stdout."""
-    done = subprocess.run([BINARY, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}  # the machine may be busy with other tests
+    done = subprocess.run(
+        [BINARY, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
     if (done.returncode != 0) != fails:
         line = " ".join(map(str, arguments))
         raise AssertionError(f"emulsion {line}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -92,7 +95,7 @@ def relative_difference(ours, theirs):
 class Same:
     """Mixed into test cases: the claims about latents and pictures."""
 
-    def assert_same_drawing(self, ours, theirs, latents=1e-3, decibel=45):
+    def assert_same_drawing(self, ours, theirs, latents=1e-4, decibel=60):
         difference = relative_difference(ours[0], theirs[0])
         self.assertLess(difference, latents, "final latents")
         self.assertGreater(theirs[1].std(), 3, "the picture is blank; the comparison would say nothing")
@@ -101,7 +104,7 @@ class Same:
     def assert_other_drawing(self, a, b, latents=0.01):
         """That the comparison could fail at all: two drawings that should not be the same are not."""
         self.assertGreater(relative_difference(a[0], b[0]), latents, "final latents")
-        self.assertLess(psnr(a[1], b[1]), 45, "pictures (dB)")
+        self.assertLess(psnr(a[1], b[1]), 50, "pictures (dB)")
 
 
 _same, _other = Same.assert_same_drawing, Same.assert_other_drawing  # DEV

@@ -14,8 +14,8 @@ namespace {
 
 constexpr const char* kOverview = R"(Emulsion trains Stable Diffusion models and draws with them.
 
-  emulsion train FOLDER            train a LoRA or a model on a folder of captioned pictures
-  emulsion train RUN.toml          the same, as a run file says; goes on where it stopped
+  emulsion train FOLDER            train a small model on nothing but a folder of pictures
+  emulsion train RUN.toml          train as a run file says; goes on where it stopped
   emulsion generate MODEL PROMPT   draw
   emulsion data check FOLDER       what would be trained, and what is wrong with it
   emulsion config show RUN.toml    every setting of a run; also: config schema, config explain KEY

@@ -23,7 +23,7 @@ constexpr const char* kClearLine = "\r\x1b[K";
 
 std::string amount(const Phase& phase) {
   const std::string done = human_count(phase.done);
-  if (phase.total <= 0) return fmt::format("{} {}", done, phase.unit);
+  if (phase.total <= 0) return counted(phase.done, phase.unit);
   return fmt::format("{}/{} {}", done, human_count(phase.total), phase.unit);
 }
 
@@ -66,7 +66,7 @@ std::string joined(const std::vector<std::string>& parts, const char* between) {
 
 std::string announcement(const Phase& phase) {
   std::string text = phase.what;
-  if (phase.total > 0) text += fmt::format(": {} {}", human_count(phase.total), phase.unit);
+  if (phase.total > 0) text += ": " + counted(phase.total, phase.unit);
   if (phase.first > 0) text += fmt::format(", {} of them done before", human_count(phase.first));
   return text;
 }

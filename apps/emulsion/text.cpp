@@ -79,4 +79,8 @@ std::string singular(const std::string& unit) {
   return unit.ends_with("s") ? unit.substr(0, unit.size() - 1) : unit;
 }
 
+std::string counted(int64_t count, const std::string& unit) {
+  return human_count(count) + " " + (count == 1 ? singular(unit) : unit);
+}
+
 }  // namespace emulsion::app

@@ -33,4 +33,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows);
 /// The simple English singular of a unit: "steps" -> "step", "batches" -> "batch".
 std::string singular(const std::string& unit);
 
+/// "1 picture", "1,064 pictures".
+std::string counted(int64_t count, const std::string& unit);
+
 }  // namespace emulsion::app

@@ -20,7 +20,7 @@ struct Arguments {
   bool json = false;
 };
 
-std::string counted(const std::map<std::string, int64_t>& counts) {
+std::string listed(const std::map<std::string, int64_t>& counts) {
   std::string text;
   for (const auto& [name, count] : counts) {
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", human_count(count), name);
@@ -81,9 +81,9 @@ void print_json(const data::Index& index, int64_t resolution) {
 void print_report(const data::Index& index, const data::DataConfig& config) {
   std::vector<std::vector<std::string>> rows = {
       {"pictures", fmt::format("{} ({})", human_count(static_cast<int64_t>(index.samples.size())),
-                               counted(index.formats))},
+                               listed(index.formats))},
       {"sizes", sizes(index)},
-      {"captions", counted(index.caption_origins)},
+      {"captions", listed(index.caption_origins)},
       {"per epoch", human_count(index.draws()) + " pictures, counting repeats"}};
   if (const int64_t count = without_caption(index); count > 0) {
     rows.push_back({"no caption", human_count(count) +

@@ -38,7 +38,8 @@ generate::SheetRow row_of(const std::string& text) {
   EMULSION_CHECK(equals != std::string::npos, config,
                  "row '{}': expected LABEL=FOLDER or LABEL=FILE,FILE,...", text);
   generate::SheetRow row{text.substr(0, equals), {}};
-  for (const fs::path& file : pictures_of(text.substr(equals + 1))) row.pictures.push_back(io::read_image(file));
+  for (const fs::path& file : pictures_of(text.substr(equals + 1)))
+    row.pictures.push_back(io::read_image(file));
   EMULSION_CHECK(!row.pictures.empty(), not_found, "row '{}': no pictures there", row.label);
   return row;
 }
@@ -54,10 +55,15 @@ void make(const Arguments& arguments) {
 
 void add_sheet(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* verb = add_verb(app, "sheet", "Puts rows of pictures into one PNG, each row under its label.",
-                            "emulsion sheet \"trained on=photos\" \"drawn=a.png,b.png\" -o compare.png");
-  verb->add_option("rows", a->rows, "A label, and a folder or files")->required()->option_text("LABEL=PICTURES...");
-  verb->add_option("--cell", a->cell, "Side of a picture in pixels [128]")->option_text("N")->check(CLI::Range(8, 2048));
+  CLI::App* verb =
+      add_verb(app, "sheet", "Puts rows of pictures into one PNG, each row under its label.",
+               "emulsion sheet \"trained on=photos\" \"drawn=a.png,b.png\" -o compare.png");
+  verb->add_option("rows", a->rows, "A label, and a folder or files")
+      ->required()
+      ->option_text("LABEL=PICTURES...");
+  verb->add_option("--cell", a->cell, "Side of a picture in pixels [128]")
+      ->option_text("N")
+      ->check(CLI::Range(8, 2048));
   verb->add_option("-o,--output", a->output, "PNG to write [sheet.png]")->option_text("FILE");
   verb->callback([a] { make(*a); });
 }

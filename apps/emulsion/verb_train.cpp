@@ -26,14 +26,24 @@ std::vector<train::RunConfig> folder_runs(const Arguments& arguments, Reporter& 
   std::vector<train::RunConfig> runs = train::runs_for_folder(arguments.what, reasons);
   reporter.note("Settings chosen for " + arguments.what + " (change them with --set KEY=VALUE):");
   for (const std::string& reason : reasons) reporter.note("  " + reason);
-  for (train::RunConfig& run : runs) {
-    for (const auto& [key, value] : parse_overrides(arguments.set))
-      config::override_field(run, key, value);
+  for (const auto& [key, value] : parse_overrides(arguments.set)) {
+    for (train::RunConfig& run : runs) {
+      // One name for all: each keeps its own ending, since each has its own folder.
+      const std::string ending = run.name.substr(run.name.rfind('-'));
+      config::override_field(run, key, key == "name" ? value + ending : value);
+    }
   }
+  // The model builds on the autoencoder, wherever that is written.
+  runs.back().model.vae =
+      (std::filesystem::path(runs.front().output) / runs.front().name / "model").string();
   return runs;
 }
 
 std::vector<train::RunConfig> runs_of(const Arguments& arguments, Reporter& reporter) {
+  const std::filesystem::path of_run_folder = std::filesystem::path(arguments.what) / "config.toml";
+  if (std::filesystem::exists(of_run_folder)) {  // the folder of an earlier run: go on with it
+    return {train::load_run_config(of_run_folder.string(), parse_overrides(arguments.set))};
+  }
   if (std::filesystem::is_directory(arguments.what)) return folder_runs(arguments, reporter);
   const bool is_run_file =
       arguments.what.ends_with(".toml") || std::filesystem::exists(arguments.what);
@@ -79,7 +89,7 @@ void add_train(CLI::App& app) {
                "The same command goes on where it stopped. Ctrl-C saves the state and stops (exit "
                "code 75).\n"
                "The run folder (runs/NAME) holds metrics, previews, checkpoints and the result.",
-               "emulsion train configs/quickstart.toml --set steps=500\n"
+               "emulsion train configs/quickstart/lora.toml --set steps=500\n"
                "  emulsion train photos");
   verb->add_option("run", arguments->what, "The run file, or a folder of pictures")
       ->required()

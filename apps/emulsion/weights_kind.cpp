@@ -12,6 +12,7 @@ namespace {
 
 /// What a weights file is, by a key or part of a key that only it has; the first match counts.
 constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
+    {"adamw/", "training state of a run"},
     {".hada_w1_a", "LoHa, kohya's names"},
     {".lokr_w1", "LoKr, kohya's names"},
     {".lora_down.weight", "LoRA, kohya's names"},
@@ -19,11 +20,10 @@ constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
     {".lora.down.weight", "LoRA, old names of diffusers"},
     {"model.diffusion_model.",
      "whole model in one file, names of the original Stable Diffusion code"},
-    {"optimizer.", "training state"},
     {"step.0.latents", "recorded inputs, for emulsion replay"},
     {"step.0.loss", "result of emulsion replay"},
-    {"down_blocks.0.", "U-Net, names of diffusers"},
     {"encoder.down_blocks.", "autoencoder, names of diffusers"},
+    {"down_blocks.0.", "U-Net, names of diffusers"},
     {"text_model.", "CLIP text encoder, names of transformers"},
     {"transformer_blocks.", "diffusion transformer, names of diffusers"},
     {"embeddings.position_embedding", "CLIP text encoder"},
@@ -58,8 +58,9 @@ std::string summary(const io::SafetensorsFile& file) {
   }
   std::string names;
   for (const auto& [name, count] : dtypes) names += (names.empty() ? "" : " and ") + name;
-  return fmt::format("{} tensors, {} numbers, {} ({})", file.entries().size(), human_count(numbers),
-                     names, human_bytes(bytes));
+  return fmt::format("{}, {} numbers, {} ({})",
+                     counted(static_cast<int64_t>(file.entries().size()), "tensors"),
+                     human_count(numbers), names, human_bytes(bytes));
 }
 
 }  // namespace emulsion::app

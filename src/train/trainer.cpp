@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "core/device.h"
 #include "core/error.h"
 #include "core/stop.h"
 #include "io/image.h"
@@ -72,9 +71,7 @@ void Trainer::run() {
     }
     const StepStats stats = step();
     for (const auto& hook : hooks_) hook->after_step(*this, stats);
-    reporter_.advance(step_, {{"loss", stats.loss},
-                              {"s/step", stats.seconds},
-                              {"MB", static_cast<double>(resident_memory_bytes()) / 1e6}});
+    reporter_.advance(step_, {{"loss", stats.loss}});
   }
   reporter_.end();
 }

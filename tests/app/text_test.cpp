@@ -47,6 +47,8 @@ TEST(TextTest, UnitsHaveASingular) {
   EXPECT_EQ(singular("steps"), "step");
   EXPECT_EQ(singular("batches"), "batch");
   EXPECT_EQ(singular("work"), "work");
+  EXPECT_EQ(counted(1, "pictures"), "1 picture");
+  EXPECT_EQ(counted(1064, "pictures"), "1,064 pictures");
 }
 
 }  // namespace

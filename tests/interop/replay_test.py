@@ -95,7 +95,7 @@ def train(modules, run_loss, decay_all=False, schedule=None):
     if not decay_all:
         groups.append({"params": vectors, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, **ADAMW, foreach=False)
-    rates = get_scheduler(*schedule[:1], optimizer, *schedule[1:]) if schedule else None
+    rates = get_scheduler(schedule[0], optimizer, *schedule[1:]) if schedule else None
     losses, norms = [], []
     for k in range(STEPS):
         loss, _ = run_loss(k)
@@ -109,21 +109,26 @@ def train(modules, run_loss, decay_all=False, schedule=None):
     return losses, norms
 
 
+# diffusers' own float32 gradients lie up to 3e-5 from its float64 ones on these networks.
+GRADIENT = 5e-5
+
+
 class Claims(unittest.TestCase):
-    def assert_losses(self, ours, losses, norms=None, tolerance=1e-5):
+    def assert_losses(self, ours, losses, norms=None, tolerance=1e-5, norm_tolerance=1e-4):
         for k, loss in enumerate(losses):
             self.assertLess(abs(ours[f"step.{k}.loss"].item() - loss) / loss, tolerance, f"loss of step {k}")
         for k, norm in enumerate(norms or []):
-            self.assertLess(abs(ours[f"step.{k}.grad_norm"].item() - norm) / norm, tolerance, f"norm of step {k}")
+            self.assertLess(abs(ours[f"step.{k}.grad_norm"].item() - norm) / norm, norm_tolerance, f"norm of step {k}")
         self.assertNotIn(f"step.{len(losses)}.loss", ours)
 
-    def assert_tensors(self, ours, theirs, tolerance=1e-5):
+    def assert_tensors(self, ours, theirs, tolerance=GRADIENT):
         """Every tensor of theirs is ours, and nothing else is."""
         self.assertEqual(ours.keys(), theirs.keys())
         worst = max((relative_difference(ours[n], v), n) for n, v in theirs.items())
+        print("   worst", worst)  # DEV
         self.assertLess(worst[0], tolerance, worst[1])
 
-    def assert_gradients(self, ours, k, theirs, tolerance=1e-5):
+    def assert_gradients(self, ours, k, theirs):
         """Gradients of step k; those that are zero in exact arithmetic are rounding noise in both."""
         prefix = f"step.{k}.grad."
         mine = {n.removeprefix(prefix): v for n, v in ours.items() if n.startswith(prefix)}
@@ -132,9 +137,8 @@ class Claims(unittest.TestCase):
         for name in noise:  # keys' biases shift all scores of a row alike
             self.assertLess(mine[name].abs().max().item(), 1e-6, name)
         self.assert_tensors(
-            {n: v for n, v in mine.items() if n not in noise}, {n: v for n, v in theirs.items() if n not in noise},
-            tolerance,
-        )  # fmt: skip
+            {n: v for n, v in mine.items() if n not in noise}, {n: v for n, v in theirs.items() if n not in noise}
+        )
 
 
 def gradients(module, prefix="", rename=lambda n: n):
@@ -174,7 +178,7 @@ class DenoiserReplayTest(Claims):
                 losses = [recorded[f"{prefix}step.{k}.loss"].item() for k in range(STEPS)]
                 norms = [recorded[f"{prefix}step.{k}.grad_norm"].item() for k in range(STEPS)]
                 self.assert_losses({k: v for k, v in ours.items() if ".0." in k}, losses[:1], norms[:1])
-                self.assert_losses(ours, losses, norms, tolerance=2e-4)
+                self.assert_losses(ours, losses, norms, tolerance=1e-4, norm_tolerance=2e-3)
 
     def test_min_snr_weighting_and_huber_loss(self):
         recorded = golden(RECORDING.stem)
@@ -222,7 +226,7 @@ class DenoiserReplayTest(Claims):
 
         unet, encoder = golden_unet(), new_text_encoder(words)
         ours = replay("ids-update", method, recording, more=schedule, options=["--update"])
-        self.assert_losses(ours, *train([unet, encoder], run_loss, schedule=("cosine", 2, STEPS)))
+        self.assert_losses(ours, *train([unet, encoder], run_loss, schedule=("cosine", None, 2, STEPS)))
         # A rate that is never 0 would give other losses: the cosine matters.
         self.assertFalse(math.isclose(ours["step.9.loss"].item(), still["step.9.loss"].item(), rel_tol=1e-4))
 

@@ -68,6 +68,7 @@ def like_sd2():
     scheduler = DDIMScheduler(
         beta_start=0.0001, beta_end=0.02, beta_schedule="linear", prediction_type="v_prediction", clip_sample=False,
         timestep_spacing="trailing", rescale_betas_zero_snr=True, set_alpha_to_one=True,
+        steps_offset=1,
     )  # fmt: skip
     vae = peers.tiny_vae(42, latent_channels=3, mid_block_add_attention=False, scaling_factor=0.7)
     return saved("like_sd2", peers.pipeline(peers.unet_of(unet, 41), vae, encoder, words, scheduler))

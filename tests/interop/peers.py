@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import os
 import warnings
+
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # while importing: it asks for torchvision
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -10,8 +13,10 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-diffusers_logging.disable_progress_bar()
-transformers_logging.disable_progress_bar()
+for log in (diffusers_logging, transformers_logging):
+    log.disable_progress_bar()
+    log.disable_default_handler()  # `complaints` listens instead
+    log.set_verbosity_warning()
 
 SCHEDULE = dict(
     num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,

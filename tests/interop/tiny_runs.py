@@ -77,8 +77,7 @@ def run(name):
     top, tables = RUNS[name]
     file = FOLDER / f"{name}.toml"
     file.write_text(f'name = "{name}"\nseed = 3\n{top}\n{COMMON}\n{tables}')
-    import time; t = time.time(); emulsion("train", file); print("train", name, time.time() - t)  # DEV
-    import os; os.environ.get("DEVPATCH") and _dev_patch()  # DEV
+    emulsion("train", file)
     return FOLDER / name
 
 
@@ -90,11 +89,3 @@ def model(name):
 def lora(name):
     """The LoRA file of a run."""
     return run(name) / f"{name}.safetensors"
-
-
-def _dev_patch():  # DEV
-    import json  # DEV
-    for f in FOLDER.rglob("unet/config.json"):  # DEV
-        c = json.loads(f.read_text())  # DEV
-        if isinstance(c["layers_per_block"], list): c["layers_per_block"] = c["layers_per_block"][0]  # DEV
-        f.write_text(json.dumps(c))  # DEV

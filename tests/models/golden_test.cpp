@@ -72,6 +72,16 @@ TEST_P(UNetGolden, OutputLossAndEveryGradientAreThoseOfDiffusers) {
 }
 INSTANTIATE_TEST_SUITE_P(Variants, UNetGolden, ::testing::Values("sd1", "sd2", "quickstart", "sdxl"));
 
+TEST(UNetTest, SidesThatDoNotHalveEvenlyGiveTheOutputOfDiffusers) {
+  const auto file = io::SafetensorsFile::open(test::golden("unet_sd2.safetensors"));
+  nn::ParamStore store;
+  const UNet unet(nn::Scope(store), unet_config_from_json(file.metadata().at("config"), "config.json"));
+  load_params(store, file);
+  const Tensor out = unet.forward(file.tensor("odd.input.sample"), file.tensor("input.timestep"),
+                                  {.context = file.tensor("input.context"), .pooled = {}, .size_ids = {}});
+  EXPECT_TRUE(test::close(out, file.tensor("odd.output"), kTolerance));
+}
+
 class VaeGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(VaeGolden, MomentsDecodingLossAndEveryGradientAreThoseOfDiffusers) {

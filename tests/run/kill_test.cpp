@@ -4,6 +4,7 @@
 #include <chrono>
 #include <random>
 
+#include "core/error.h"
 #include "run/tiny_run_files.h"
 
 namespace emulsion::test {

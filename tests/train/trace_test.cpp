@@ -4,6 +4,8 @@
 // its own magnitude, so where a gradient is near zero its rounding noise, relative to itself large, moves the weight by
 // up to lr = 1e-3 in either direction.
 #include "train/replay.h"
+
+#include "core/error.h"
 #include "train/methods.h"
 #include "train/tiny_runs.h"
 

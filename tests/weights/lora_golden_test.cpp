@@ -1,4 +1,8 @@
 // LoRA on the tiny U-Net against PEFT: output, loss, every gradient, and the merged model.
+//
+// Outputs, loss and weights agree to 1e-5. Gradients have twice the depth of rounding, and large adapters make this net
+// badly conditioned: PEFT's own float32 gradients lie up to 3.4e-5 of a tensor's largest value from those that PEFT
+// computes in float64, and ours up to 2.3e-5. Hence 5e-5 for them.
 #include "adapters/adapter_set.h"
 #include "weights/tiny_model.h"
 
@@ -6,6 +10,7 @@ namespace emulsion::weights {
 namespace {
 
 constexpr double kTolerance = 1e-5;
+constexpr double kGradientTolerance = 5e-5;
 
 class LoraGolden : public ::testing::TestWithParam<const char*> {
  protected:
@@ -45,8 +50,8 @@ TEST_P(LoraGolden, OutputLossAndEveryGradientAreThoseOfPeft) {
   EXPECT_EQ(expected, 2 * set.bound().size());
   for (const auto& bound : set.bound()) {
     const std::string name = "grad." + bound.path;
-    EXPECT_TRUE(test::close(bound.adapter->down.grad(), file.tensor(name + ".lora_A.weight"), kTolerance)) << name;
-    EXPECT_TRUE(test::close(bound.adapter->up.grad(), file.tensor(name + ".lora_B.weight"), kTolerance)) << name;
+    EXPECT_TRUE(test::close(bound.adapter->down.grad(), file.tensor(name + ".lora_A.weight"), kGradientTolerance)) << name;
+    EXPECT_TRUE(test::close(bound.adapter->up.grad(), file.tensor(name + ".lora_B.weight"), kGradientTolerance)) << name;
   }
 }
 

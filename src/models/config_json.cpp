@@ -1,6 +1,7 @@
 // config.json of diffusers and transformers <-> our config structs.
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -152,10 +153,16 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
   return c;
 }
 
+/// One number where all levels agree, as diffusers itself writes it: parts of it cannot read a list there.
+Json per_level(const std::vector<int64_t>& values) {
+  const bool same = std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == values.front(); });
+  return same ? Json(values.front()) : Json(values);
+}
+
 std::string to_json(const UNetConfig& c) {
   Json j = {{"_class_name", "UNet2DConditionModel"},
             {"act_fn", "silu"},
-            {"attention_head_dim", c.heads},
+            {"attention_head_dim", per_level(c.heads)},
             {"block_out_channels", c.block_out_channels},
             {"center_input_sample", false},
             {"cross_attention_dim", c.cross_attention_dim},
@@ -164,13 +171,13 @@ std::string to_json(const UNetConfig& c) {
             {"flip_sin_to_cos", c.flip_sin_to_cos},
             {"freq_shift", c.freq_shift},
             {"in_channels", c.in_channels},
-            {"layers_per_block", c.layers_per_block},
+            {"layers_per_block", per_level(c.layers_per_block)},
             {"mid_block_scale_factor", 1},
             {"norm_eps", c.norm_eps},
             {"norm_num_groups", c.norm_num_groups},
             {"out_channels", c.out_channels},
             {"sample_size", c.sample_size},
-            {"transformer_layers_per_block", c.transformer_layers_per_block},
+            {"transformer_layers_per_block", per_level(c.transformer_layers_per_block)},
             {"up_block_types", c.up_block_types},
             {"use_linear_projection", c.use_linear_projection}};
   if (c.freq_shift == std::floor(c.freq_shift)) j["freq_shift"] = static_cast<int64_t>(c.freq_shift);

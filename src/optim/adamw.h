@@ -17,6 +17,7 @@ struct AdamWConfig {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0.01;
+  bool decay_norms_and_biases = true;
 
   template <class V>
   void fields(V& v) {
@@ -25,6 +26,8 @@ struct AdamWConfig {
     v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
     v("eps", eps, "Added to the denominator of the update.").min(0);
     v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    v("decay_norms_and_biases", decay_norms_and_biases,
+      "Whether weight decay also shrinks norms and biases, as in diffusers and kohya's scripts.");
   }
 };
 

@@ -30,7 +30,7 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
   for (const Trainable& trainable : trainables_) {
     optim::Param param;
     param.name = trainable.name;
-    param.decays = trainable.decays;
+    param.decays = trainable.decays || config.optimizer.decay_norms_and_biases;
     if (trainable.place->scalar_type() == at::kFloat) {
       param.master = trainable.place->detach();  // shares memory: the update reaches the model at once
     } else {

@@ -17,7 +17,7 @@ namespace emulsion::train {
 struct Trainable {
   std::string name;  // as in the model's or the adapter's file
   Tensor* place;       // where the model holds it; changed only by the trainer
-  bool decays = true;  // weight decay applies: matrices and kernels, not norms and biases
+  bool decays = true;  // a matrix or kernel, not a norm or bias: what weight decay is meant for
 };
 
 /// Where in the run a batch stands: the address of its randomness.

@@ -1,5 +1,6 @@
 #include "weights/adapter_file.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 #include <unordered_map>
 
@@ -57,6 +58,37 @@ std::vector<std::string> known_names(const std::string& path) {
   return {kohya_name(path), dotted_name(path), path};
 }
 
+/// Alphas that diffusers keeps in the header as the JSON of its PEFT config: "unet.lora_alpha", and "unet.alpha_pattern" by
+/// the end of the layer's name.
+class HeaderAlphas {
+ public:
+  explicit HeaderAlphas(const io::SafetensorsFile& file) {
+    const auto text = file.metadata().find("lora_adapter_metadata");
+    if (text == file.metadata().end()) return;
+    json_ = nlohmann::json::parse(text->second, nullptr, /*allow_exceptions=*/false);
+    EMULSION_CHECK(json_.is_object(), format, "[{}] its header's 'lora_adapter_metadata' is no JSON object",
+                   file.path().string());
+  }
+
+  /// `path`: component and leaf. Alpha = rank where nothing is said.
+  double of(const std::string& path, int64_t rank) const {
+    const size_t dot = path.find('.');
+    const std::string part = path.substr(0, dot), layer = path.substr(dot + 1);
+    const auto pattern = json_.find(part + ".alpha_pattern");
+    if (json_.is_object() && pattern != json_.end() && pattern->is_object()) {
+      for (const auto& [name, value] : pattern->items()) {
+        if (value.is_number() && (layer == name || layer.ends_with("." + name))) return value.get<double>();
+      }
+    }
+    const auto alpha = json_.find(part + ".lora_alpha");
+    const bool given = json_.is_object() && alpha != json_.end() && alpha->is_number();
+    return given ? alpha->get<double>() : static_cast<double>(rank);
+  }
+
+ private:
+  nlohmann::json json_ = nlohmann::json::object();
+};
+
 /// Linear factors of 1x1 convolutions are stored with or without the two trailing ones.
 Tensor fit(const Tensor& stored, size_t dims) {
   Tensor value = stored.to(at::kFloat);
@@ -112,6 +144,7 @@ AdapterSet load_adapter(const std::filesystem::path& path, const std::vector<nn:
   }
   EMULSION_CHECK(!found.empty(), format, "[{}] the file holds no tensors", path.string());
 
+  const HeaderAlphas header(file);
   AdapterSet set;
   for (const auto& [base, pieces] : found) {
     const auto& [name, leaf] = by_name[base];
@@ -120,7 +153,7 @@ AdapterSet load_adapter(const std::filesystem::path& path, const std::vector<nn:
     const size_t dims = leaf->weight->shape.size();
     const Tensor down = fit(pieces.down, dims), up = fit(pieces.up, dims);
     const double alpha =
-        pieces.alpha.defined() ? pieces.alpha.to(at::kDouble).item<double>() : static_cast<double>(down.size(0));
+        pieces.alpha.defined() ? pieces.alpha.to(at::kDouble).item<double>() : header.of(name, down.size(0));
     with_context("loading " + path.string(), [&, &leaf = leaf, &name = name] {
       set.add({name, leaf, std::make_unique<adapters::LoraAdapter>(*leaf, down, up, alpha)});
     });

@@ -15,7 +15,8 @@
 
 namespace {
 
-// Iterations, some tens of microseconds.
+// Iterations, some tens of microseconds. A step of the quickstart's model on two cores: alone 0.21 s, as with endless
+// spinning (1000: 0.33 s, sleeping at once: 0.34 s); beside other programs 0.5 to 1.1 s (endless spinning: up to 8 s).
 char wanted[] = "GOMP_SPINCOUNT=10000";
 
 bool decides(const char* variable) {

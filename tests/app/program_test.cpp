@@ -71,7 +71,7 @@ TEST(ProgramTest, WithoutArgumentsItGivesAShortOverview) {
   EXPECT_EQ(result.code, 0);
   EXPECT_LE(std::count(result.out.begin(), result.out.end(), '\n'), 20);
   for (const char* verb :
-       {"train", "generate", "data", "config", "inspect", "replay", "bench", "doctor"}) {
+       {"train", "generate", "data", "config", "inspect", "replay", "bench", "doctor", "sheet"}) {
     EXPECT_TRUE(has(result.out, std::string("emulsion ") + verb)) << verb;
   }
   EXPECT_EQ(emulsion("--help").out, result.out);
@@ -92,7 +92,8 @@ TEST_P(HelpTest, FitsAScreenAndEndsWithAnExample) {
 INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                          ::testing::Values("train", "generate", "data", "data check", "config",
                                            "config show", "config schema", "config explain",
-                                           "inspect", "replay", "bench", "bench step", "doctor"));
+                                           "inspect", "replay", "bench", "bench step", "doctor",
+                                           "sheet"));
 
 TEST(ProgramTest, SaysItsVersion) {
   const Output result = emulsion("--version");

@@ -15,9 +15,9 @@
 
 namespace {
 
-// Iterations, some tens of microseconds. A step of the quickstart's model on two cores: alone 0.21 s, as with endless
-// spinning (1000: 0.33 s, sleeping at once: 0.34 s); beside other programs 0.5 to 1.1 s (endless spinning: up to 8 s).
-char wanted[] = "GOMP_SPINCOUNT=10000";
+// Iterations. A step of the quickstart's model on two cores, alone: 0.22 s with endless spinning, 0.24 s at 100000,
+// 0.30 s at 10000, 0.42 s at 1000. Beside other programs endless spinning costs up to 8 s a step.
+char wanted[] = "GOMP_SPINCOUNT=200000";
 
 bool decides(const char* variable) {
   for (const char* name : {"OMP_WAIT_POLICY=", "GOMP_SPINCOUNT="}) {

@@ -2,6 +2,7 @@
 //
 // float32 is compared with the formula in float64, forward and backward, at 1e-5 of the largest value; bfloat16, with
 // its 8 bits, with the formula on the same rounded inputs at 2e-2; float64 gradients with finite differences.
+#include "nn/kernel_loops.h"
 #include "nn/kernels.h"
 
 #include <gtest/gtest.h>
@@ -162,6 +163,41 @@ TEST(GroupNormTest, Float64GradientsAreFiniteDifferences) {
   }
 }
 
+/// `input` copied to storage that begins `bytes` further on.
+Tensor moved(const Tensor& input, int64_t bytes) {
+  const int64_t elements = bytes / 4;
+  const Tensor flat = at::empty({input.numel() + elements}).narrow(0, elements, input.numel());
+  const Tensor copy = flat.as_strided(input.sizes(), input.strides(), flat.storage_offset());
+  copy.copy_(input.detach());
+  return copy.requires_grad_(true);
+}
+
+// A loop that is vector code at some addresses and scalar code at others rounds differently there, and then two runs of
+// one seed differ: small tensors lie side by side or apart as the allocator pleases.
+TEST(GroupNormTest, BitsDoNotDependOnWhereTheTensorsLie) {
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  at::manual_seed(9);
+  for (const int64_t channels : {4, 8, 16, 24, 64}) {
+    for (const bool silu : {false, true}) {
+      const Inputs in = norm_inputs({2, channels, 8, 8, 2}, at::MemoryFormat::ChannelsLast);
+      const Tensor cotangent = at::randn(in[0].sizes()).contiguous(at::MemoryFormat::ChannelsLast);
+      const auto ours = [&](const Inputs& x) { return kernels::group_norm(x[0], x[1], x[2], 2, kEps, silu); };
+      const Inputs first = run(ours, cast(in, at::kFloat), cotangent);
+      std::vector<Tensor> occupied;  // makes every repetition find other holes in the memory
+      int different = 0;
+      for (int64_t i = 0; i < 200; ++i) {
+        const Inputs again = {moved(in[0], 64 * (i % 7)), moved(in[1], 64 * (i % 5)), moved(in[2], 64 * (i % 3))};
+        const Inputs results = run(ours, again, cotangent);
+        for (size_t k = 0; k < results.size(); ++k) different += at::equal(results[k], first[k]) ? 0 : 1;
+        occupied.push_back(at::empty({1 + (i * 37) % 301}));
+      }
+      EXPECT_EQ(different, 0) << channels << " channels" << (silu ? ", silu" : "");
+    }
+  }
+  at::set_num_threads(before);
+}
+
 TEST(GroupNormTest, FrozenWeightsOrInputsGetNoGradientAndChangeNone) {
   at::manual_seed(3);
   for (const bool train_input : {false, true}) {
@@ -234,6 +270,30 @@ TEST(AttentionTest, Float64GradientsAreFiniteDifferences) {
     const Function ours = [&](const Inputs& in) { return attention(in[0], in[1], in[2], 2, causal); };
     expect_finite_differences(ours, {at::randn({2, 3, 4}), at::randn({2, 3, 4}), at::randn({2, 3, 4})},
                               causal ? "causal" : "all");
+  }
+}
+
+/// Vector code handles the ends of arrays apart; that must not show in the bits.
+TEST(GroupNormTest, TheBitsDoNotDependOnTheAddress) {
+  at::manual_seed(9);
+  const kernels::NormShape shape{64, 8, 4};
+  const Tensor x = at::randn({shape.size()}), dy = at::randn({shape.size()}), w = at::randn({8}), b = at::randn({8});
+  Tensor reference;
+  for (int64_t offset = 0; offset < 16; ++offset) {
+    const auto at_offset = [&](const Tensor& values) {
+      const Tensor place = at::zeros({values.numel() + 16}).narrow(0, offset, values.numel());
+      return place.copy_(values);
+    };
+    const Tensor in = at_offset(x), gradient = at_offset(dy), mean = at::zeros({4}), rstd = at::zeros({4});
+    const Tensor y = at_offset(x), dx = at_offset(x), dweight = at_offset(w), dbias = at_offset(b);
+    kernels::group_norm_forward(shape, in.data_ptr<float>(), w.data_ptr<float>(), b.data_ptr<float>(), 1e-6f, true,
+                                y.data_ptr<float>(), mean.data_ptr<float>(), rstd.data_ptr<float>());
+    kernels::group_norm_backward(shape, in.data_ptr<float>(), gradient.data_ptr<float>(), w.data_ptr<float>(),
+                                 b.data_ptr<float>(), mean.data_ptr<float>(), rstd.data_ptr<float>(), true,
+                                 dx.data_ptr<float>(), dweight.data_ptr<float>(), dbias.data_ptr<float>());
+    const Tensor all = at::cat({y, dx, dweight, dbias});
+    if (!reference.defined()) reference = all;
+    EXPECT_TRUE(at::equal(all, reference)) << "offset " << offset;
   }
 }
 

@@ -61,7 +61,10 @@ TEST_F(RunFileTest, AWrongTypeAndAValueOutOfRangeArePlaced) {
   expect_contains(refusal("steps = \"many\"\n[method]\ntype = \"autoencoder\""), {":1:", "steps", "many"});
   expect_contains(refusal("steps = 0\n[method]\ntype = \"autoencoder\""), {":1:", "steps", "0", "1"});
   expect_contains(refusal("[method]\ntype = \"autoencoder\"\n[optimizer]\nbeta1 = 1.5"), {":4:", "beta1", "1.5"});
-  expect_contains(refusal("[method]\ntype = \"autoencoder\"\n[data]\nbackground = \"pink\""), {"pink"});
+}
+
+TEST(RunConfigTest, AColourThatIsNoneIsNamed) {
+  expect_contains(refusal([](RunConfig& c) { c.data.background = "pink"; }), {"data.background", "#rrggbb", "\"pink\""});
 }
 
 TEST(RunConfigTest, OverridesAreCheckedLikeTheFile) {

@@ -1,8 +1,8 @@
 // Ten training steps against diffusers and PEFT: losses, gradient norms, and the weights after them.
 //
-// Losses and norms agree to 1e-5. Weights are compared at 1e-4 of a tensor's largest value: AdamW divides a gradient by
-// its own magnitude, so where a gradient is near zero its rounding noise, relative to itself large, moves the weight by
-// up to lr = 1e-3 in either direction.
+// Losses agree to 1e-5 in every step. Gradient norms and the final weights are compared at 1e-4: AdamW divides a gradient
+// by its own magnitude, so where a gradient is near zero its rounding noise, relative to itself large, moves the weight by
+// up to lr = 1e-3 in either direction, and the next gradients see that. The norm of the first step agrees to 1e-5.
 #include "train/replay.h"
 
 #include "core/error.h"
@@ -11,6 +11,9 @@
 
 namespace emulsion::train {
 namespace {
+
+constexpr double kLossTolerance = 1e-5;
+double norm_tolerance(int step) { return step == 0 ? 1e-5 : 1e-4; }
 
 /// The run of torch.optim.AdamW in the golden files, which decays every tensor alike.
 class DecaysAll : public Method {
@@ -63,8 +66,8 @@ TEST_P(TraceTest, TenStepsOfTheUNetAreThoseOfDiffusers) {
   const auto out = by_name(replay(config, method, file, /*update=*/true));
   for (int k = 0; k < 10; ++k) {
     const std::string step = fmt::format("step.{}.", k), expected = (v ? "v." : "") + step;
-    EXPECT_TRUE(test::close(out.at(step + "loss"), file.tensor(expected + "loss"), 1e-5)) << step;
-    EXPECT_TRUE(test::close(out.at(step + "grad_norm"), file.tensor(expected + "grad_norm"), 1e-5)) << step;
+    EXPECT_TRUE(test::close(out.at(step + "loss"), file.tensor(expected + "loss"), kLossTolerance)) << step;
+    EXPECT_TRUE(test::close(out.at(step + "grad_norm"), file.tensor(expected + "grad_norm"), norm_tolerance(k))) << step;
   }
   if (v) return;  // the file holds the weights after the epsilon run
   for (const Trainable& trainable : method.trainables()) {
@@ -93,8 +96,8 @@ TEST_P(LoraTraceTest, TenStepsOfALoraAreThoseOfPeft) {
   const auto out = by_name(replay(config, *method, test::golden_file("train_trace_unet"), /*update=*/true));
   for (int k = 0; k < 10; ++k) {
     const std::string step = fmt::format("step.{}.", k);
-    EXPECT_TRUE(test::close(out.at(step + "loss"), file.tensor("train.loss")[k], 1e-5)) << step;
-    EXPECT_TRUE(test::close(out.at(step + "grad_norm"), file.tensor("train.grad_norm")[k], 1e-5)) << step;
+    EXPECT_TRUE(test::close(out.at(step + "loss"), file.tensor("train.loss")[k], kLossTolerance)) << step;
+    EXPECT_TRUE(test::close(out.at(step + "grad_norm"), file.tensor("train.grad_norm")[k], norm_tolerance(k))) << step;
   }
   // The file names its final tensors as PEFT does; the way from name to name goes over their equal starting values.
   for (const auto& entry : file.entries()) {

@@ -47,7 +47,11 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   EMULSION_CHECK(config.dtype == ComputeDtype::float32 || has_fast_bfloat16(), unsupported,
                  "[train] dtype = \"bfloat16\" would be many times slower than float32 on this processor, which lacks "
                  "AVX512-BF16 and AMX; use dtype = \"float32\"");
-  const data::Index index = data::scan(config.data);
+  data::Index index = data::scan(config.data);
+  // Decoded at every start, also when going on: which pictures there are decides the order of all batches.
+  reporter.begin("Checking pictures", static_cast<int64_t>(index.samples.size()), "pictures");
+  data::check_pictures(index);
+  reporter.end();
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
   const data::BatchPlan plan(index, config.data, config.batch_size, static_cast<uint64_t>(config.seed));

@@ -64,7 +64,7 @@ def replay(name, method, recording=RECORDING, prediction="epsilon", more="", opt
     file.write_text(
         f'name = "{name}"\nsteps = {STEPS}\nclip = 1.0\nthreads = 1\n[method]\n{method}\n[model]\npath = "{folder}"\n'
         '[[data.sources]]\npath = "data/emoji/subject"\n'
-        f"[optimizer]\nlr = 1e-3\nbeta1 = 0.9\nbeta2 = 0.999\neps = 1e-8\nweight_decay = 0.01\n{more}\n"
+        f"[optimizer]\nlr = 1e-3\nbeta1 = 0.9\nbeta2 = 0.999\neps = 1e-8\nweight_decay = 0.01\ndecay_norms_and_biases = false\n{more}\n"
     )
     printed = emulsion("replay", file, recording, "-o", out, "--json", *options)
     tensors = load_file(out)

@@ -2,7 +2,6 @@
 //
 // float32 is compared with the formula in float64, forward and backward, at 1e-5 of the largest value; bfloat16, with
 // its 8 bits, with the formula on the same rounded inputs at 2e-2; float64 gradients with finite differences.
-#include "nn/kernel_loops.h"
 #include "nn/kernels.h"
 
 #include <gtest/gtest.h>

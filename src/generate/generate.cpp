@@ -133,6 +133,10 @@ Tensor sample_latents(const Model& model, const Request& request, Reporter& repo
   return latents;
 }
 
+Tensor to_bytes(const Tensor& pixels) {
+  return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
+}
+
 Tensor decode_latents(const Model& model, const Tensor& latents) {
   at::NoGradGuard no_grad;
   const models::Vae& vae = model.need_vae("decoding");
@@ -142,7 +146,7 @@ Tensor decode_latents(const Model& model, const Tensor& latents) {
     const Tensor pixels = vae.decode((latent / vae.config().scaling_factor).to(options)).to(at::kFloat);
     EMULSION_CHECK(pixels.isfinite().all().item<bool>(), numeric,
                    "[generate] the decoded picture holds NaN or infinity; try --dtype float32");
-    pictures.push_back(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous());
+    pictures.push_back(to_bytes(pixels));
   }
   return at::cat(pictures).cpu();
 }

@@ -38,6 +38,9 @@ Tensor encode_prompts(const models::Model& model, const std::vector<std::string>
 /// Draws. Returns latents [B, C, h, w] float32 in the scale of the U-Net. Checks for a wish to stop in every step.
 Tensor sample_latents(const models::Model& model, const Request& request, Reporter& reporter);
 
+/// Pixels [B, 3, H, W] in [-1, 1], clamped -> uint8 [B, H, W, 3].
+Tensor to_bytes(const Tensor& pixels);
+
 /// Latents in the scale of the U-Net -> pixels uint8 [B, H, W, 3].
 Tensor decode_latents(const models::Model& model, const Tensor& latents);
 

@@ -52,7 +52,7 @@ class Checkpoints : public Hook {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Hook>> make_hooks(const RunConfig&, const RunFolder& folder, int64_t first_step) {
+std::vector<std::unique_ptr<Hook>> make_hooks(const RunFolder& folder, int64_t first_step) {
   std::vector<std::unique_ptr<Hook>> hooks;
   hooks.push_back(std::make_unique<Metrics>(folder, first_step));
   hooks.push_back(std::make_unique<Checkpoints>());

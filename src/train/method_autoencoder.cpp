@@ -52,8 +52,7 @@ class Autoencoder : public Method {
     const Tensor pixels = at::stack(pictures);
     const models::Posterior posterior(model_.vae->net.encode(pixels.to(dtype_of(config_.dtype))));
     const Tensor shown = at::cat({pixels, model_.vae->net.decode(posterior.mean).to(at::kFloat)});
-    const Tensor bytes = ((shown.clamp(-1, 1) + 1) * 127.5).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
-    return generate::make_grid(bytes, pixels.size(0));
+    return generate::make_grid(generate::to_bytes(shown), pixels.size(0));
   }
 
   void finish(const data::BatchSource& source, Reporter& reporter) override {

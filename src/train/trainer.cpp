@@ -34,7 +34,7 @@ Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSourc
     with_context("going on in " + folder.path().string(), [&] { learner_.load_state(state->tensors); });
     step_ = state->step;
   }
-  hooks_ = make_hooks(config, folder, step_);
+  hooks_ = make_hooks(folder, step_);
   loader_ = std::make_unique<data::Loader>(source, step_ * config.accumulate, static_cast<int>(config.loader_threads),
                                            method.needs_pixels());
 }

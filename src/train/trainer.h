@@ -93,7 +93,7 @@ class Trainer {
 };
 
 /// The hooks of a run: metrics, previews, checkpoints.
-std::vector<std::unique_ptr<Hook>> make_hooks(const RunConfig& config, const RunFolder& folder, int64_t first_step);
+std::vector<std::unique_ptr<Hook>> make_hooks(const RunFolder& folder, int64_t first_step);
 
 /// The loss curve of metrics.jsonl as loss.svg.
 void write_loss_curve(const RunFolder& folder);

@@ -1,5 +1,6 @@
 #include "io/safetensors_header.h"
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -36,9 +37,11 @@ constexpr const char* kDamaged =
 // parsing.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit HeaderReader(const std::filesystem::path& path) : path_(path) {}
+  explicit HeaderReader(const std::filesystem::path& path) : path_(path) {
+    header_.format = "safetensors";
+  }
 
-  SafetensorsHeader take() { return std::move(header_); }
+  TensorContents take() { return std::move(header_); }
 
   bool null() override { return refuse("null"); }
   bool boolean(bool value) override { return refuse(value ? "true" : "false"); }
@@ -71,7 +74,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     } else if (state_ == State::top && has_key_) {
       state_ = name_ == "__metadata__" ? State::metadata : State::tensor;
       has_key_ = has_dtype_ = has_shape_ = has_offsets_ = false;
-      entry_ = {name_, at::kFloat, {}, 0, 0};
+      entry_ = {};
+      entry_.name = name_;
       offset_count_ = 0;
     } else {
       return refuse("an object");
@@ -215,13 +219,13 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   const std::filesystem::path& path_;
-  SafetensorsHeader header_;
+  TensorContents header_;
   State state_ = State::start;
   std::unordered_set<std::string> names_;
   std::string name_;  // at the top: a tensor or "__metadata__"
   std::string key_;   // inside of it
   bool has_key_ = false, has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
-  SafetensorsFile::Entry entry_{};
+  TensorFile::Entry entry_{};
   const SafetensorsDtype* dtype_ = nullptr;
   std::array<uint64_t, 2> offsets_{};
   size_t offset_count_ = 0;
@@ -229,9 +233,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
 // Tensors lie end to end and fill the data.
 void check_cover(const std::filesystem::path& path,
-                 const std::vector<SafetensorsFile::Entry>& entries, uint64_t data_size) {
+                 const std::vector<TensorFile::Entry>& entries, uint64_t data_size) {
   uint64_t end = 0;
-  for (const SafetensorsFile::Entry& entry : entries) {
+  for (const TensorFile::Entry& entry : entries) {
     EMULSION_CHECK(entry.begin == end, format,
                    "{}: tensor '{}': expected its data to begin at byte {}, got {} ({}); {}",
                    path.string(), printable(entry.name, 200), end, entry.begin,
@@ -278,15 +282,15 @@ bool checked_bytes(const std::vector<int64_t>& shape, uint64_t element_size, uin
   return true;
 }
 
-SafetensorsHeader parse_safetensors_header(const std::filesystem::path& path, std::string_view json,
-                                           uint64_t data_size) {
+TensorContents parse_safetensors_header(const std::filesystem::path& path, std::string_view json,
+                                        uint64_t data_size) {
   // The parser would take a zero byte for the end and overlook what follows.
   EMULSION_CHECK(json.find('\0') == std::string_view::npos, format,
                  "{}: the header is not valid JSON: it holds a zero byte; {}", path.string(),
                  kDamaged);
   HeaderReader reader(path);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
-  SafetensorsHeader header = reader.take();
+  TensorContents header = reader.take();
   std::ranges::stable_sort(header.entries, [](const auto& a, const auto& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });

@@ -1,16 +1,14 @@
 // Internal to io: the JSON header of a safetensors file.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/tensor.h"
-#include "io/safetensors.h"
+#include "io/tensor_contents.h"
 
 namespace emulsion::io {
 
@@ -24,15 +22,11 @@ struct SafetensorsDtype {
 const SafetensorsDtype* find_safetensors_dtype(std::string_view name);
 const SafetensorsDtype* find_safetensors_dtype(at::ScalarType type);
 
-struct SafetensorsHeader {
-  std::vector<SafetensorsFile::Entry> entries;  // in the order of the data
-  std::map<std::string, std::string> metadata;
-};
-
-/// Parses `json` and checks it against the `data_size` bytes that follow it. `path` is for messages
-/// only. Throws: Error{format, unsupported}.
-SafetensorsHeader parse_safetensors_header(const std::filesystem::path& path, std::string_view json,
-                                           uint64_t data_size);
+/// Parses `json` and checks it against the `data_size` bytes that follow it; begin and end of the
+/// entries count from the start of the data. `path` is for messages only. Throws: Error{format,
+/// unsupported}.
+TensorContents parse_safetensors_header(const std::filesystem::path& path, std::string_view json,
+                                        uint64_t data_size);
 
 /// Product of `shape` times `element_size`; false on overflow of int64.
 bool checked_bytes(const std::vector<int64_t>& shape, uint64_t element_size, uint64_t* bytes);

@@ -1,0 +1,29 @@
+// Internal to io: a whole file as memory, read by the system only where it is looked at.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string_view>
+
+namespace emulsion::io {
+
+/// A private map: writing to it stays in this process. Larger files than the memory can be mapped.
+class FileMap {
+ public:
+  /// Throws: Error{io}.
+  explicit FileMap(std::filesystem::path path);
+  ~FileMap();
+  FileMap(const FileMap&) = delete;
+  FileMap& operator=(const FileMap&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  char* data() const { return data_; }
+  std::string_view bytes() const { return {data_, size_}; }
+
+ private:
+  std::filesystem::path path_;
+  char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace emulsion::io

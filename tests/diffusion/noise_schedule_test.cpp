@@ -39,7 +39,9 @@ TEST(NoiseScheduleTest, CumulativeAlphasAreThoseOfDiffusers) {
   for (const auto& [name, config] : golden_schedules()) {
     const NoiseSchedule schedule(config);
     const Tensor expected = golden("alphas_cumprod", name);
-    EXPECT_LE((schedule.alphas_cumprod() - expected).abs().max().item<double>(), 1e-7) << name;
+    // Rescaling to zero SNR goes through betas and back; sqrt and division round in other last digits
+    // on other processors, and a product of 1000 factors carries them along: 3.6e-7 was seen.
+    EXPECT_LE((schedule.alphas_cumprod() - expected).abs().max().item<double>(), 1e-6) << name;
   }
 }
 

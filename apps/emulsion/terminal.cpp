@@ -283,11 +283,15 @@ bool stderr_has_colour() {
 }
 
 std::unique_ptr<Reporter> make_reporter(bool json) {
-  if (json) return std::make_unique<JsonReporter>(real_surroundings(stdout));
+  const auto made = [](auto reporter) -> std::unique_ptr<Reporter> {
+    reporter->show_log();
+    return reporter;
+  };
+  if (json) return made(std::make_unique<JsonReporter>(real_surroundings(stdout)));
   if (isatty(STDERR_FILENO) != 0) {
-    return std::make_unique<TerminalReporter>(real_surroundings(stderr));
+    return made(std::make_unique<TerminalReporter>(real_surroundings(stderr)));
   }
-  return std::make_unique<PlainReporter>(real_surroundings(stderr));
+  return made(std::make_unique<PlainReporter>(real_surroundings(stderr)));
 }
 
 }  // namespace emulsion::app

@@ -5,10 +5,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/log.h"
 #include "core/progress.h"
 
 namespace emulsion::app {
@@ -58,6 +60,11 @@ class PhaseReporter : public Reporter {
   void end(const std::string& summary) final;
   void note(const std::string& text) final;
 
+  /// From now on, what is logged is shown as notes.
+  void show_log() {
+    log_.emplace([this](const std::string& line) { note(line); });
+  }
+
  protected:
   virtual void show_begin(const Phase& phase) = 0;
   virtual void show_progress(Phase& phase) = 0;
@@ -72,6 +79,7 @@ class PhaseReporter : public Reporter {
  private:
   std::vector<Phase> phases_;
   std::mutex mutex_;
+  std::optional<log::Redirect> log_;
 };
 
 /// One line that is redrawn at most ten times a second; everything else scrolls above it.

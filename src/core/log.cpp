@@ -3,6 +3,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <mutex>
+
 namespace emulsion::log {
 namespace {
 
@@ -26,10 +28,29 @@ spdlog::logger& logger() {
   return *instance;
 }
 
+std::mutex redirect_mutex;
+std::function<void(const std::string&)> redirected;
+
 }  // namespace
+
+Redirect::Redirect(std::function<void(const std::string& line)> write) {
+  const std::lock_guard lock(redirect_mutex);
+  redirected = std::move(write);
+}
+
+Redirect::~Redirect() {
+  const std::lock_guard lock(redirect_mutex);
+  redirected = nullptr;
+}
 
 void set_level(Level level) { logger().set_level(to_spdlog(level)); }
 
-void write(Level level, const std::string& message) { logger().log(to_spdlog(level), message); }
+void write(Level level, const std::string& message) {
+  const std::lock_guard lock(redirect_mutex);
+  if (!redirected) return logger().log(to_spdlog(level), message);
+  if (!logger().should_log(to_spdlog(level))) return;
+  const auto name = spdlog::level::to_string_view(to_spdlog(level));
+  redirected(fmt::format("{}: {}", std::string_view(name.data(), name.size()), message));
+}
 
 }  // namespace emulsion::log

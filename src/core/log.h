@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <string>
 
 namespace emulsion::log {
@@ -11,6 +12,15 @@ enum class Level { debug, info, warning, error };
 
 /// Messages below `level` are dropped. Default: info.
 void set_level(Level level);
+
+/// While it lives, lines go to `write` instead of stderr: a progress line must not be written into. One at a time.
+class Redirect {
+ public:
+  explicit Redirect(std::function<void(const std::string& line)> write);
+  ~Redirect();
+  Redirect(const Redirect&) = delete;
+  Redirect& operator=(const Redirect&) = delete;
+};
 
 /// Writes one line. Thread-safe.
 void write(Level level, const std::string& message);

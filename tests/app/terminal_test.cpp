@@ -126,6 +126,18 @@ TEST(TerminalReporterTest, ANoteScrollsAboveTheLine) {
   EXPECT_TRUE(text.starts_with("\r\x1b[Kleft out: a.png\n  ##")) << text;
 }
 
+TEST(TerminalReporterTest, AWarningScrollsAboveTheLineToo) {
+  World world;
+  TerminalReporter reporter(world.surroundings());
+  reporter.show_log();
+  reporter.begin("Training", 10, "steps", 0);
+  world.taken();
+  log::warning("{} is damaged", "step-1");
+  const std::string text = world.taken();
+  EXPECT_TRUE(text.starts_with("\r\x1b[Kwarning: step-1 is damaged\n")) << text;
+  EXPECT_NE(text.find("0/10 steps"), text.npos) << text;
+}
+
 TEST(TerminalReporterTest, TheEndSaysHowLongItTookAndWhatCameOfIt) {
   World world;
   TerminalReporter reporter(world.surroundings());

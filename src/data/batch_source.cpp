@@ -23,16 +23,34 @@ int64_t offset(int64_t room, double where) {
   return std::min(static_cast<int64_t>(where * static_cast<double>(room + 1)), room);
 }
 
+struct Corner {
+  int64_t left, top;
+};
+
+// Where `choices` cut `size` out of a picture of size `from`, before any flip.
+Corner corner(Size from, Size size, const Choices& choices) {
+  // The centre rounds down, as integer division does.
+  const bool centre = choices.crop_x == 0.5 && choices.crop_y == 0.5;
+  const int64_t room_x = from.width - size.width, room_y = from.height - size.height;
+  return {centre ? room_x / 2 : offset(room_x, choices.crop_x), centre ? room_y / 2 : offset(room_y, choices.crop_y)};
+}
+
+std::vector<float> size_ids(const Sample& sample, const Fit& fit, const Choices& choices) {
+  const Corner cut = corner(fit.resized, fit.size, choices);
+  const int64_t left = choices.flip ? fit.resized.width - fit.size.width - cut.left : cut.left;
+  std::vector<float> ids;
+  for (const int64_t value : {sample.height, sample.width, cut.top, left, fit.size.height, fit.size.width}) {
+    ids.push_back(static_cast<float>(value));
+  }
+  return ids;
+}
+
 // Writes the part of `image` (uint8 [h,w,3 or 4]) that `choices` name as [size.height,size.width,3]
 // float in [-1, 1] to `out`.
 void write_pixels(const Tensor& image, Size size, const Choices& choices, float* out) {
   const int64_t channels = image.size(2), stride = image.size(1) * channels;
-  // The centre rounds down, as integer division does.
-  const bool centre = choices.crop_x == 0.5 && choices.crop_y == 0.5;
-  const int64_t room_x = image.size(1) - size.width, room_y = image.size(0) - size.height;
-  const int64_t left = centre ? room_x / 2 : offset(room_x, choices.crop_x);
-  const int64_t top = centre ? room_y / 2 : offset(room_y, choices.crop_y);
-  const uint8_t* base = image.data_ptr<uint8_t>() + top * stride + left * channels;
+  const Corner cut = corner({image.size(1), image.size(0)}, size, choices);
+  const uint8_t* base = image.data_ptr<uint8_t>() + cut.top * stride + cut.left * channels;
   for (int64_t y = 0; y < size.height; ++y) {
     for (int64_t x = 0; x < size.width; ++x) {
       const int64_t from = choices.flip ? size.width - 1 - x : x;
@@ -106,14 +124,18 @@ Tensor BatchSource::resized(int64_t sample) const {
 Batch BatchSource::load_without_pixels(int64_t batch_index) const {
   Batch batch;
   batch.index = batch_index;
+  std::vector<Tensor> sizes;
   for (const Item& item : plan_.batch(batch_index)) {
     const auto& sample = index_.samples[static_cast<size_t>(item.sample)];
     batch.captions.push_back(choose_caption(sample, config_, seed_, item.draw));
     batch.samples.push_back(item.sample);
     batch.draws.push_back(item.draw);
     batch.ids.push_back(sample.id);
-    batch.flipped.push_back(choose(config_, seed_, item.draw).flip);
+    const Choices choices = choose(config_, seed_, item.draw);
+    batch.flipped.push_back(choices.flip);
+    sizes.push_back(at::tensor(size_ids(sample, plan_.fit(item.sample), choices)));
   }
+  batch.size_ids = at::stack(sizes);
   return batch;
 }
 

@@ -20,6 +20,9 @@ struct Batch {
   std::vector<int64_t> draws;         // Item::draw
   std::vector<std::string> ids;
   std::vector<bool> flipped;
+  /// [B,6] float32, what SDXL is told: original height and width, top and left of the crop in the resized (and flipped)
+  /// picture, height and width of the crop.
+  Tensor size_ids;
 };
 
 /// What chance decided for one draw. A pure function of seed and draw.

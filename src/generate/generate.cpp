@@ -4,7 +4,6 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "diffusion/guidance.h"
-#include "models/prompt.h"
 
 namespace emulsion::generate {
 namespace {
@@ -13,51 +12,7 @@ using models::Model;
 
 at::TensorOptions like_unet(const Model& model) { return model.unet->store.params().front().value.options(); }
 
-/// Every prompt as windows, padded with empty windows to the same number.
-std::vector<std::vector<models::WeightedChunk>> chunks_of(const models::ClipTokenizer& tokenizer,
-                                                          const std::vector<std::string>& prompts,
-                                                          PromptSyntax syntax) {
-  std::vector<std::vector<models::WeightedChunk>> all;
-  size_t most = 1;
-  for (const std::string& prompt : prompts) {
-    all.push_back(syntax == PromptSyntax::plain ? models::tokenise_weighted(tokenizer, {{prompt}})
-                                                : models::tokenise_prompt(tokenizer, prompt));
-    most = std::max(most, all.back().size());
-  }
-  const models::WeightedChunk empty = models::tokenise_weighted(tokenizer, {{""}}).front();
-  for (auto& chunks : all) chunks.resize(most, empty);
-  return all;
-}
-
-/// Scales token states by weight and restores each chunk's mean.
-Tensor apply_weights(const Tensor& states, const Tensor& weights) {
-  const Tensor scaled = states * weights.unsqueeze(-1);
-  const Tensor before = states.mean({1, 2}, true), after = scaled.mean({1, 2}, true);
-  return scaled * (before / after);
-}
-
 }  // namespace
-
-Tensor encode_prompts(const Model& model, const std::vector<std::string>& prompts, PromptSyntax syntax) {
-  const models::ClipText& encoder = model.need_text_encoder("reading a prompt");
-  const auto all = chunks_of(*model.tokenizer, prompts, syntax);
-  const at::Device device = model.text_encoder->store.params().front().value.device();
-  std::vector<Tensor> windows;
-  for (size_t window = 0; window < all.front().size(); ++window) {
-    std::vector<Tensor> ids, weights;
-    bool weighted = false;
-    for (const auto& chunks : all) {
-      const auto& chunk = chunks[window];
-      ids.push_back(at::tensor(chunk.ids, at::kLong));
-      weights.push_back(at::tensor(chunk.weights, at::kDouble).to(at::kFloat));
-      for (const double weight : chunk.weights) weighted = weighted || weight != 1;
-    }
-    Tensor states = encoder.forward(at::stack(ids).to(device)).last;
-    if (weighted) states = apply_weights(states, at::stack(weights).to(states));
-    windows.push_back(states);
-  }
-  return at::cat(windows, 1);
-}
 
 Request resolve(const Request& request, const Model& model) {
   Request full = request;
@@ -96,7 +51,13 @@ Tensor sample_latents(const Model& model, const Request& request, Reporter& repo
   const bool guided = full.cfg != 1;
   std::vector<std::string> texts = full.prompts;
   if (guided) texts.insert(texts.begin(), texts.size(), full.negative);
-  const Tensor context = encode_prompts(model, texts, full.prompt_syntax).to(options);
+  const models::Conditioning conditioning =
+      text_states(model, texts,
+                  {.syntax = full.prompt_syntax,
+                   .negatives = guided ? batch : 0,
+                   .width = full.width,
+                   .height = full.height})
+          .to(options);
 
   const auto noise_of = [&](uint64_t address) {  // the i-th picture's noise depends on seed + i only
     std::vector<Tensor> parts;
@@ -116,7 +77,7 @@ Tensor sample_latents(const Model& model, const Request& request, Reporter& repo
     Tensor x = input.to(options);
     if (guided) x = at::cat({x, x});
     const Tensor t = at::full({x.size(0)}, timestep, options.dtype(at::kFloat));
-    const Tensor out = unet.forward(x, t, {.context = context, .pooled = {}, .size_ids = {}}).to(at::kFloat);
+    const Tensor out = unet.forward(x, t, conditioning).to(at::kFloat);
     if (!guided) return out;
     const auto halves = out.chunk(2);
     return diffusion::cfg(halves[0], halves[1], full.cfg);
@@ -143,7 +104,7 @@ Tensor decode_latents(const Model& model, const Tensor& latents) {
   const auto options = model.vae->store.params().front().value.options();
   std::vector<Tensor> pictures;
   for (const Tensor& latent : latents.split(8)) {
-    const Tensor pixels = vae.decode((latent / vae.config().scaling_factor).to(options)).to(at::kFloat);
+    const Tensor pixels = vae.decode(models::unscale_latents(vae.config(), latent).to(options)).to(at::kFloat);
     EMULSION_CHECK(pixels.isfinite().all().item<bool>(), numeric,
                    "[generate] the decoded picture holds NaN or infinity; try --dtype float32");
     pictures.push_back(to_bytes(pixels));

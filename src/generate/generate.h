@@ -8,11 +8,10 @@
 
 #include "core/progress.h"
 #include "diffusion/sampler.h"
+#include "generate/text_states.h"
 #include "models/model.h"
 
 namespace emulsion::generate {
-
-enum class PromptSyntax { weighted, plain };
 
 /// What to draw. One picture per prompt; the i-th uses seed + i.
 struct Request {
@@ -30,10 +29,6 @@ struct Request {
 
 /// The request with every default filled in from the model. Throws Error{config} for what does not fit.
 Request resolve(const Request& request, const models::Model& model);
-
-/// Text states of prompts, all of the same number of 77-token chunks: [B, 77 n, D].
-/// Weights scale a token's states; then each prompt's mean is put back (as A1111 does).
-Tensor encode_prompts(const models::Model& model, const std::vector<std::string>& prompts, PromptSyntax syntax);
 
 /// Draws. Returns latents [B, C, h, w] float32 in the scale of the U-Net. Checks for a wish to stop in every step.
 Tensor sample_latents(const models::Model& model, const Request& request, Reporter& reporter);

@@ -43,7 +43,8 @@ UNetConfig unet_config(const ArchitectureConfig& a) {
   c.in_channels = c.out_channels = a.latent_channels;
   c.block_out_channels = a.unet_channels;
   c.layers_per_block.assign(levels, a.unet_layers);
-  c.transformer_layers_per_block.assign(levels, 1);
+  c.transformer_layers_per_block.assign(levels, {1});
+  c.only_cross_attention.assign(levels, false);
   c.cross_attention_dim = a.text_width;
   c.norm_num_groups = a.unet_groups;
   c.heads.clear();

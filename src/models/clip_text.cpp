@@ -37,6 +37,9 @@ ClipText::ClipText(const Scope& scope, ClipTextConfig config)
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
     layers_.emplace_back(scope / "encoder" / "layers" / i, config_);
   }
+  if (config.with_projection) {
+    text_projection_.emplace(scope / "text_projection", config.hidden_size, config.projection_dim, false);
+  }
 }
 
 TextStates ClipText::forward(const Tensor& ids) const {
@@ -45,17 +48,17 @@ TextStates ClipText::forward(const Tensor& ids) const {
                  "[text encoder] expected at most {} tokens, got {}; split the prompt into chunks",
                  config_.max_position_embeddings, length);
   const Tensor positions = at::arange(length, ids.options()).unsqueeze(0);
-  Tensor h = token_embedding_(ids) + position_embedding_(positions);
+  const Tensor h = token_embedding_(ids) + position_embedding_(positions);
   TextStates states;
-  for (const Layer& layer : layers_) {
-    states.penultimate = h;
-    h = layer(h);
-  }
-  states.last = final_layer_norm_(h);
-  // The first end-of-text token. Models whose config says eos_token_id 2 (an old transformers mistake) mean
-  // the largest id instead.
-  const Tensor end = config_.eos_token_id == 2 ? ids.argmax(-1) : ids.eq(config_.eos_token_id).to(at::kInt).argmax(-1);
+  states.hidden.push_back(h);
+  for (const Layer& layer : layers_) states.hidden.push_back(layer(states.hidden.back()));
+  states.last = final_layer_norm_(states.hidden.back());
+  // The first end-of-text token. Models whose config says eos_token_id 2 (an old transformers mistake) mean the largest id
+  // of the vocabulary instead; ids beyond it are learned embeddings.
+  const Tensor end = config_.eos_token_id == 2 ? ids.masked_fill(ids >= config_.vocab_size, 0).argmax(-1)
+                                               : ids.eq(config_.eos_token_id).to(at::kInt).argmax(-1);
   states.pooled = states.last.index({at::arange(ids.size(0), ids.options()), end});
+  if (text_projection_) states.pooled = (*text_projection_)(states.pooled);
   return states;
 }
 

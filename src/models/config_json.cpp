@@ -1,8 +1,7 @@
-// config.json of diffusers and transformers <-> our config structs.
+// config.json of diffusers and transformers <-> our config structs; the U-Net's is written in unet_config_write.cpp.
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "models/clip_text.h"
@@ -22,6 +21,7 @@ class Reader {
     EMULSION_CHECK(json_.is_object(), format, "[{}] expected a JSON object, got something else", file_);
   }
 
+  bool contains(const char* key) const { return json_.contains(key); }
   bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
 
   template <class T>
@@ -47,8 +47,45 @@ class Reader {
       return;
     }
     read(key, into);
-    EMULSION_CHECK(into.size() == levels, format, "[{}] '{}' has {} entries; expected one per level, {}",
-                   file_, key, into.size(), levels);
+    expect_levels(key, into.size(), levels);
+  }
+
+  /// A flag, or a list with one per level.
+  void read_flags(const char* key, std::vector<bool>& into, size_t levels) const {
+    into.assign(levels, false);
+    if (!has(key)) return;
+    if (json_[key].is_boolean()) {
+      into.assign(levels, json_[key].get<bool>());
+      return;
+    }
+    read(key, into);
+    expect_levels(key, into.size(), levels);
+  }
+
+  /// A number, or a list with, per level, a number or a list with one per layer.
+  void read_depths(const char* key, std::vector<Depths>& into, size_t levels) const {
+    if (has(key) && !json_[key].is_array()) {
+      int64_t depth = 1;
+      read(key, depth);
+      into.assign(levels, {depth});
+      return;
+    }
+    into.assign(levels, {1});
+    if (!has(key)) return;
+    expect_levels(key, json_[key].size(), levels);
+    for (size_t i = 0; i < levels; ++i) {
+      const Json& entry = json_[key][i];
+      const bool numbers = entry.is_array() && !entry.empty() &&
+                           std::all_of(entry.begin(), entry.end(), [](const Json& e) { return e.is_number_integer(); });
+      EMULSION_CHECK(entry.is_number_integer() || numbers, format, "[{}] '{}' has {}; expected a number or a list of numbers",
+                     file_, key, entry.dump());
+      into[i] = entry.is_array() ? entry.get<Depths>() : Depths{entry.get<int64_t>()};
+    }
+  }
+
+  void expect_levels(const char* key, size_t entries, size_t levels) const {
+    EMULSION_CHECK(entries == levels, format, "[{}] '{}' has {} entries; expected one per level, {}", file_, key, entries,
+                   levels);
   }
 
   /// Options that change the network and are not built: anything but `neutral` is refused by name.
@@ -82,6 +119,19 @@ void check_widths(const Reader& reader, const std::vector<int64_t>& widths, int6
   }
 }
 
+/// null means no mid block; a file that leaves the key out has the usual one.
+void read_mid_block(const Reader& in, MidBlock& into) {
+  if (!in.contains("mid_block_type")) return;
+  const Json& value = in["mid_block_type"];
+  if (value.is_null()) {
+    into = MidBlock::none;
+  } else if (value == "UNetMidBlock2D") {
+    into = MidBlock::UNetMidBlock2D;
+  } else {
+    in.refuse_unless("mid_block_type", "UNetMidBlock2DCrossAttn");
+  }
+}
+
 }  // namespace
 
 // --- U-Net -----------------------------------------------------------------------------------------
@@ -90,15 +140,10 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
   const Reader in(text, file);
   const std::pair<const char*, Json> neutral[] = {
       {"act_fn", "silu"}, {"class_embed_type", nullptr}, {"num_class_embeds", nullptr},
-      {"encoder_hid_dim", nullptr}, {"encoder_hid_dim_type", nullptr}, {"time_cond_proj_dim", nullptr},
-      {"dual_cross_attention", false}, {"mid_block_only_cross_attention", false},
-      {"only_cross_attention", false}, {"resnet_time_scale_shift", "default"},
-      {"resnet_skip_time_act", false}, {"resnet_out_scale_factor", 1.0}, {"time_embedding_type", "positional"},
-      {"time_embedding_dim", nullptr}, {"time_embedding_act_fn", nullptr}, {"timestep_post_act", nullptr},
-      {"conv_in_kernel", 3}, {"conv_out_kernel", 3}, {"cross_attention_norm", nullptr},
-      {"attention_type", "default"}, {"dropout", 0.0}, {"mid_block_scale_factor", 1},
-      {"center_input_sample", false}, {"reverse_transformer_layers_per_block", nullptr},
-      {"mid_block_type", "UNetMidBlock2DCrossAttn"}};
+      {"class_embeddings_concat", false}, {"encoder_hid_dim", nullptr}, {"encoder_hid_dim_type", nullptr},
+      {"dual_cross_attention", false}, {"resnet_skip_time_act", false}, {"resnet_out_scale_factor", 1.0},
+      {"time_embedding_type", "positional"}, {"time_embedding_act_fn", nullptr}, {"timestep_post_act", nullptr},
+      {"cross_attention_norm", nullptr}, {"attention_type", "default"}, {"dropout", 0.0}};
   for (const auto& [key, value] : neutral) in.refuse_unless(key, value);
 
   UNetConfig c;
@@ -114,7 +159,12 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
   in.read_per_level("layers_per_block", c.layers_per_block, levels);
   // diffusers' name is historical: the numbers are counts of heads unless num_attention_heads is given.
   in.read_per_level(in.has("num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c.heads, levels);
-  in.read_per_level("transformer_layers_per_block", c.transformer_layers_per_block, levels);
+  in.read_depths("transformer_layers_per_block", c.transformer_layers_per_block, levels);
+  if (in.has("reverse_transformer_layers_per_block")) {
+    in.read_depths("reverse_transformer_layers_per_block", c.reverse_transformer_layers_per_block, levels);
+  }
+  in.read_flags("only_cross_attention", c.only_cross_attention, levels);
+  read_mid_block(in, c.mid_block_type);
   if (in.has("cross_attention_dim")) {
     EMULSION_CHECK(in["cross_attention_dim"].is_number_integer(), unsupported,
                    "[{}] 'cross_attention_dim' is {}; only one number for all levels is built", file,
@@ -123,7 +173,20 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
   }
   in.read("norm_eps", c.norm_eps);
   in.read("downsample_padding", c.downsample_padding);
+  in.read("mid_block_scale_factor", c.mid_block_scale_factor);
+  in.read("conv_in_kernel", c.conv_in_kernel);
+  in.read("conv_out_kernel", c.conv_out_kernel);
+  in.read("time_embedding_dim", c.time_embedding_dim);
+  in.read("time_cond_proj_dim", c.time_cond_proj_dim);
+  in.read("center_input_sample", c.center_input_sample);
+  in.read("upcast_attention", c.upcast_attention);
   in.read("use_linear_projection", c.use_linear_projection);
+  std::string time_scale_shift = "default";
+  in.read("resnet_time_scale_shift", time_scale_shift);
+  EMULSION_CHECK(time_scale_shift == "default" || time_scale_shift == "scale_shift", unsupported,
+                 "[{}] 'resnet_time_scale_shift' is \"{}\"; only \"default\" and \"scale_shift\" are built", file,
+                 time_scale_shift);
+  c.scale_shift = time_scale_shift == "scale_shift";
   in.read("flip_sin_to_cos", c.flip_sin_to_cos);
   in.read("freq_shift", c.freq_shift);
   if (in.has("addition_embed_type")) {
@@ -131,7 +194,7 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
     c.text_time_conditioning = true;
     in.read("addition_time_embed_dim", c.addition_time_embed_dim);
     in.read("projection_class_embeddings_input_dim", c.projection_class_embeddings_input_dim);
-    check_positive(in, "projection_class_embeddings_input_dim", c.projection_class_embeddings_input_dim);
+    check_positive(in, "projection_class_embeddings_input_dim", c.pooled_dim());
   }
 
   EMULSION_CHECK(c.down_block_types.size() == levels && c.up_block_types.size() == levels, format,
@@ -149,44 +212,26 @@ UNetConfig unet_config_from_json(const std::string& text, const std::string& fil
     EMULSION_CHECK(c.block_out_channels[i] % c.heads[i] == 0, format,
                    "[{}] {} channels do not divide into {} attention heads", file, c.block_out_channels[i],
                    c.heads[i]);
+    const auto check_depths = [&](const char* key, const Depths& depths, int64_t layers) {
+      EMULSION_CHECK(depths.size() == 1 || static_cast<int64_t>(depths.size()) == layers, format,
+                     "[{}] '{}' has {} numbers for a block of {} transformers", file, key, depths.size(), layers);
+    };
+    if (c.down_block_types[i] == "CrossAttnDownBlock2D") {
+      check_depths("transformer_layers_per_block", c.transformer_layers_per_block[i], c.layers_per_block[i]);
+    }
+    const size_t up = levels - 1 - i;  // the up block at this level
+    if (c.up_block_types[up] != "CrossAttnUpBlock2D") continue;
+    if (!c.reverse_transformer_layers_per_block.empty()) {
+      check_depths("reverse_transformer_layers_per_block", c.reverse_transformer_layers_per_block[up],
+                   c.layers_per_block[i] + 1);
+    } else {
+      EMULSION_CHECK(c.transformer_layers_per_block[i].size() == 1, format,
+                     "[{}] 'transformer_layers_per_block' has a list for level {}; then expected "
+                     "'reverse_transformer_layers_per_block' for the up blocks too",
+                     file, i);
+    }
   }
   return c;
-}
-
-/// One number where all levels agree, as diffusers itself writes it: parts of it cannot read a list there.
-Json per_level(const std::vector<int64_t>& values) {
-  const bool same = std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == values.front(); });
-  return same ? Json(values.front()) : Json(values);
-}
-
-std::string to_json(const UNetConfig& c) {
-  Json j = {{"_class_name", "UNet2DConditionModel"},
-            {"act_fn", "silu"},
-            {"attention_head_dim", per_level(c.heads)},
-            {"block_out_channels", c.block_out_channels},
-            {"center_input_sample", false},
-            {"cross_attention_dim", c.cross_attention_dim},
-            {"down_block_types", c.down_block_types},
-            {"downsample_padding", c.downsample_padding},
-            {"flip_sin_to_cos", c.flip_sin_to_cos},
-            {"freq_shift", c.freq_shift},
-            {"in_channels", c.in_channels},
-            {"layers_per_block", per_level(c.layers_per_block)},
-            {"mid_block_scale_factor", 1},
-            {"norm_eps", c.norm_eps},
-            {"norm_num_groups", c.norm_num_groups},
-            {"out_channels", c.out_channels},
-            {"sample_size", c.sample_size},
-            {"transformer_layers_per_block", per_level(c.transformer_layers_per_block)},
-            {"up_block_types", c.up_block_types},
-            {"use_linear_projection", c.use_linear_projection}};
-  if (c.freq_shift == std::floor(c.freq_shift)) j["freq_shift"] = static_cast<int64_t>(c.freq_shift);
-  if (c.text_time_conditioning) {
-    j["addition_embed_type"] = "text_time";
-    j["addition_time_embed_dim"] = c.addition_time_embed_dim;
-    j["projection_class_embeddings_input_dim"] = c.projection_class_embeddings_input_dim;
-  }
-  return j.dump(2) + "\n";
 }
 
 // --- autoencoder -----------------------------------------------------------------------------------
@@ -198,7 +243,6 @@ VaeConfig vae_config_from_json(const std::string& text, const std::string& file)
   in.read("norm_num_groups", c.norm_num_groups);
   check_widths(in, c.block_out_channels, c.norm_num_groups);
   in.refuse_unless("act_fn", "silu");
-  in.refuse_unless("shift_factor", nullptr);
   in.refuse_unless("down_block_types", Json(std::vector<std::string>(c.block_out_channels.size(), "DownEncoderBlock2D")));
   in.refuse_unless("up_block_types", Json(std::vector<std::string>(c.block_out_channels.size(), "UpDecoderBlock2D")));
   in.read("sample_size", c.sample_size);
@@ -208,8 +252,18 @@ VaeConfig vae_config_from_json(const std::string& text, const std::string& file)
   in.read("layers_per_block", c.layers_per_block);
   in.read("mid_block_add_attention", c.mid_block_add_attention);
   in.read("scaling_factor", c.scaling_factor);
+  in.read("shift_factor", c.shift_factor);
+  in.read("latents_mean", c.latents_mean);
+  in.read("latents_std", c.latents_std);
+  in.read("force_upcast", c.force_upcast);
   in.read("use_quant_conv", c.use_quant_conv);
-  in.refuse_unless("use_post_quant_conv", c.use_quant_conv);
+  in.read("use_post_quant_conv", c.use_post_quant_conv);
+  for (const auto* list : {&c.latents_mean, &c.latents_std}) {
+    EMULSION_CHECK(list->empty() || static_cast<int64_t>(list->size()) == c.latent_channels, format,
+                   "[{}] '{}' has {} numbers for {} latent channels", file,
+                   list == &c.latents_mean ? "latents_mean" : "latents_std", list->size(), c.latent_channels);
+  }
+  EMULSION_CHECK(c.scaling_factor != 0, format, "[{}] 'scaling_factor' is 0", file);
   check_positive(in, "latent_channels", c.latent_channels);
   check_positive(in, "layers_per_block", c.layers_per_block);
   return c;
@@ -217,11 +271,11 @@ VaeConfig vae_config_from_json(const std::string& text, const std::string& file)
 
 std::string to_json(const VaeConfig& c) {
   const size_t levels = c.block_out_channels.size();
-  const Json j = {{"_class_name", "AutoencoderKL"},
+  Json j = {{"_class_name", "AutoencoderKL"},
                   {"act_fn", "silu"},
                   {"block_out_channels", c.block_out_channels},
                   {"down_block_types", std::vector<std::string>(levels, "DownEncoderBlock2D")},
-                  {"force_upcast", false},
+                  {"force_upcast", c.force_upcast},
                   {"in_channels", c.in_channels},
                   {"latent_channels", c.latent_channels},
                   {"layers_per_block", c.layers_per_block},
@@ -231,8 +285,11 @@ std::string to_json(const VaeConfig& c) {
                   {"sample_size", c.sample_size},
                   {"scaling_factor", c.scaling_factor},
                   {"up_block_types", std::vector<std::string>(levels, "UpDecoderBlock2D")},
-                  {"use_post_quant_conv", c.use_quant_conv},
+                  {"use_post_quant_conv", c.use_post_quant_conv},
                   {"use_quant_conv", c.use_quant_conv}};
+  if (c.shift_factor != 0) j["shift_factor"] = c.shift_factor;
+  if (!c.latents_mean.empty()) j["latents_mean"] = c.latents_mean;
+  if (!c.latents_std.empty()) j["latents_std"] = c.latents_std;
   return j.dump(2) + "\n";
 }
 
@@ -252,6 +309,11 @@ ClipTextConfig clip_text_config_from_json(const std::string& text, const std::st
   in.read("layer_norm_eps", c.layer_norm_eps);
   in.read("bos_token_id", c.bos_token_id);
   in.read("eos_token_id", c.eos_token_id);
+  in.refuse_unless("attention_dropout", 0.0);
+  in.refuse_unless("text_config", nullptr);
+  std::vector<std::string> architectures;
+  in.read("architectures", architectures);
+  c.with_projection = architectures == std::vector<std::string>{"CLIPTextModelWithProjection"};
   std::string activation = "quick_gelu";
   in.read("hidden_act", activation);
   EMULSION_CHECK(activation == "quick_gelu" || activation == "gelu", unsupported,
@@ -266,7 +328,7 @@ ClipTextConfig clip_text_config_from_json(const std::string& text, const std::st
 }
 
 std::string to_json(const ClipTextConfig& c) {
-  const Json j = {{"architectures", {"CLIPTextModel"}},
+  const Json j = {{"architectures", {c.with_projection ? "CLIPTextModelWithProjection" : "CLIPTextModel"}},
                   {"attention_dropout", 0.0},
                   {"bos_token_id", c.bos_token_id},
                   {"eos_token_id", c.eos_token_id},

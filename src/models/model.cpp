@@ -58,6 +58,7 @@ std::vector<nn::Component> Model::components() const {
   std::vector<nn::Component> parts;
   if (unet) parts.push_back({"unet", &unet->store});
   if (text_encoder) parts.push_back({"text_encoder", &text_encoder->store});
+  if (text_encoder_2) parts.push_back({"text_encoder_2", &text_encoder_2->store});
   if (vae) parts.push_back({"vae", &vae->store});
   return parts;
 }
@@ -67,6 +68,19 @@ const UNet& Model::need_unet(const std::string& what_for) const { return need(un
 const ClipText& Model::need_text_encoder(const std::string& what_for) const {
   EMULSION_CHECK(tokenizer, not_found, "[model] 'tokenizer' is missing, which {} needs", what_for);
   return need(text_encoder, "text_encoder", what_for);
+}
+
+std::vector<Model::TextReader> Model::need_text_readers(const std::string& what_for) const {
+  const auto reader = [](const Part<ClipText>& part, const ClipTokenizer& tokenizer) {
+    return TextReader{part.net, tokenizer, part.store.params().front().value.device()};
+  };
+  need_text_encoder(what_for);
+  std::vector<TextReader> readers = {reader(*text_encoder, *tokenizer)};
+  if (text_encoder_2) {
+    EMULSION_CHECK(tokenizer_2, not_found, "[model] 'tokenizer_2' is missing, which {} needs", what_for);
+    readers.push_back(reader(*text_encoder_2, *tokenizer_2));
+  }
+  return readers;
 }
 
 void Model::convert(at::ScalarType dtype, at::Device device) {
@@ -79,8 +93,8 @@ std::unique_ptr<Part<Vae>> new_vae(const VaeConfig& config, const Rng& rng) {
 std::unique_ptr<Part<UNet>> new_unet(const UNetConfig& config, const Rng& rng) {
   return make<UNet>(config, rng, "unet", kUNetInit);
 }
-std::unique_ptr<Part<ClipText>> new_text_encoder(const ClipTextConfig& config, const Rng& rng) {
-  return make<ClipText>(config, rng, "text_encoder", kTextInit);
+std::unique_ptr<Part<ClipText>> new_text_encoder(const ClipTextConfig& config, const Rng& rng, const char* name) {
+  return make<ClipText>(config, rng, name, kTextInit);
 }
 
 }  // namespace emulsion::models

@@ -38,6 +38,14 @@ ClipTokenizer ClipTokenizer::truncated(int64_t merges) {
   return ClipTokenizer(std::make_shared<BpeVocabulary>(clip_parts(merges)));
 }
 
+ClipTokenizer ClipTokenizer::padded_with(int64_t id) const {
+  EMULSION_CHECK(id >= 0 && id < vocab_size(), not_found, "[tokenizer] pad token: expected an id below {}, got {}",
+                 vocab_size(), id);
+  BpeParts parts = vocabulary_->parts();
+  parts.pad = id;
+  return ClipTokenizer(std::make_shared<BpeVocabulary>(std::move(parts)));
+}
+
 int64_t ClipTokenizer::vocab_size() const {
   return static_cast<int64_t>(vocabulary_->parts().tokens.size());
 }

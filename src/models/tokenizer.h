@@ -33,6 +33,10 @@ class ClipTokenizer {
   /// Throws: Error{not_found, io}; Error{format} naming file and entry.
   static ClipTokenizer from_folder(const std::filesystem::path& folder);
 
+  /// The same vocabulary, padded with another token: OpenCLIP's encoders were trained with id 0.
+  /// Unlike a pad token read from a file it is not cut out of the text: "!" stays an ordinary word.
+  ClipTokenizer padded_with(int64_t id) const;
+
   int64_t vocab_size() const;
   int64_t bos() const;
   int64_t eos() const;

@@ -7,9 +7,29 @@ namespace {
 
 constexpr double kEps = 1e-6;  // of every group norm in the autoencoder
 
+ResnetOptions resnet_options(const VaeConfig& config) { return {.groups = config.norm_num_groups, .eps = kEps}; }
+
+Tensor per_channel(const std::vector<double>& values, const Tensor& like) {
+  return at::tensor(values, at::kDouble).to(like).view({1, -1, 1, 1});
+}
+
 }  // namespace
 
 using nn::Scope;
+
+Tensor scale_latents(const VaeConfig& config, const Tensor& latents) {
+  Tensor z = config.shift_factor == 0 ? latents : latents - config.shift_factor;
+  if (!config.latents_mean.empty()) z = z - per_channel(config.latents_mean, z);
+  z = z * config.scaling_factor;
+  return config.latents_std.empty() ? z : z / per_channel(config.latents_std, z);
+}
+
+Tensor unscale_latents(const VaeConfig& config, const Tensor& latents) {
+  Tensor z = config.latents_std.empty() ? latents : latents * per_channel(config.latents_std, latents);
+  z = z / config.scaling_factor;
+  if (!config.latents_mean.empty()) z = z + per_channel(config.latents_mean, z);
+  return config.shift_factor == 0 ? z : z + config.shift_factor;
+}
 
 Posterior::Posterior(const Tensor& moments) {
   const auto halves = moments.chunk(2, 1);
@@ -38,10 +58,10 @@ Tensor Vae::SpatialAttention::operator()(const Tensor& x) const {
 }
 
 Vae::Middle::Middle(const Scope& scope, const VaeConfig& config)
-    : first(scope / "resnets" / 0, config.block_out_channels.back(), config.block_out_channels.back(), 0,
-            config.norm_num_groups, kEps),
-      second(scope / "resnets" / 1, config.block_out_channels.back(), config.block_out_channels.back(), 0,
-             config.norm_num_groups, kEps) {
+    : first(scope / "resnets" / 0, config.block_out_channels.back(), config.block_out_channels.back(),
+            resnet_options(config)),
+      second(scope / "resnets" / 1, config.block_out_channels.back(), config.block_out_channels.back(),
+             resnet_options(config)) {
   if (config.mid_block_add_attention) {
     attention.emplace(scope / "attentions" / 0, config.block_out_channels.back(), config.norm_num_groups);
   }
@@ -55,7 +75,7 @@ Tensor Vae::Middle::operator()(const Tensor& x) const {
 Vae::Level Vae::make_level(const Scope& scope, int64_t in, int64_t out, int64_t layers) const {
   Level made;
   for (int64_t j = 0; j < layers; ++j) {
-    made.resnets.emplace_back(scope / "resnets" / j, j == 0 ? in : out, out, 0, config_.norm_num_groups, kEps);
+    made.resnets.emplace_back(scope / "resnets" / j, j == 0 ? in : out, out, resnet_options(config_));
   }
   return made;
 }
@@ -94,6 +114,8 @@ Vae::Vae(const Scope& scope, VaeConfig config)
   }
   if (config_.use_quant_conv) {
     quant_conv_.emplace(scope / "quant_conv", 2 * config_.latent_channels, 2 * config_.latent_channels, 1);
+  }
+  if (config_.use_post_quant_conv) {
     post_quant_conv_.emplace(scope / "post_quant_conv", config_.latent_channels, config_.latent_channels, 1);
   }
 }

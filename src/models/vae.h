@@ -23,13 +23,22 @@ struct VaeConfig {
   int64_t norm_num_groups = 32;
   bool mid_block_add_attention = true;
   bool use_quant_conv = true;
-  double scaling_factor = 0.18215;  // latent fed to the U-Net = scaling_factor * latent
+  bool use_post_quant_conv = true;
+  double scaling_factor = 0.18215;
+  double shift_factor = 0;
+  std::vector<double> latents_mean = {}, latents_std = {};  // per channel; empty: 0 and 1
+  bool force_upcast = false;  // float16 overflows in it
 
   /// Pixels per latent position and side.
   int64_t factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
 
   bool operator==(const VaeConfig&) const = default;
 };
+
+/// Latents of the autoencoder -> latents in the scale of the U-Net: (z - shift_factor - mean) scaling_factor / std.
+Tensor scale_latents(const VaeConfig& config, const Tensor& latents);
+/// The way back.
+Tensor unscale_latents(const VaeConfig& config, const Tensor& latents);
 
 VaeConfig vae_config_from_json(const std::string& text, const std::string& file);
 std::string to_json(const VaeConfig& config);

@@ -9,6 +9,7 @@ namespace emulsion::train {
 namespace {
 
 constexpr int64_t kCacheBatch = 16;
+constexpr generate::TextOptions kPlain = {.syntax = generate::PromptSyntax::plain};
 
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
   return {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
@@ -110,7 +111,7 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& repo
   reporter.begin("Encoding captions", static_cast<int64_t>(texts.size()), "captions");
   for (size_t i = 0; i < texts.size(); ++i) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while encoding captions");
-    text_cache_[texts[i]] = generate::encode_prompts(model_, {texts[i]}, generate::PromptSyntax::plain);
+    text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, kPlain);
     reporter.advance(static_cast<int64_t>(i + 1));
   }
   reporter.end();
@@ -130,19 +131,28 @@ Tensor DenoiserMethod::moments(const data::Batch& batch) {
   return at::stack(parts);
 }
 
-/// [B, 77 n, D]; shorter ones are padded with the states of empty text.
-Tensor DenoiserMethod::text_states(const std::vector<std::string>& captions) {
-  if (text_cache_.empty()) return generate::encode_prompts(model_, captions, generate::PromptSyntax::plain);
-  std::vector<Tensor> states;
-  int64_t longest = 0;
-  for (const std::string& caption : captions) {
-    states.push_back(text_cache_.at(caption));
-    longest = std::max(longest, states.back().size(1));
+/// What the batch's captions and sizes tell the network. Short contexts are padded with the states of empty text.
+models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch) {
+  models::Conditioning all;
+  if (text_cache_.empty()) {
+    all = generate::text_states(model_, batch.captions, kPlain);
+  } else {
+    std::vector<Tensor> states, pooled;
+    int64_t longest = 0;
+    for (const std::string& caption : batch.captions) {
+      const models::Conditioning& one = text_cache_.at(caption);
+      states.push_back(one.context);
+      if (one.pooled.defined()) pooled.push_back(one.pooled);
+      longest = std::max(longest, one.context.size(1));
+    }
+    for (Tensor& state : states) {
+      while (state.size(1) < longest) state = at::cat({state, text_cache_.at("").context}, 1);
+    }
+    all.context = at::cat(states);
+    if (!pooled.empty()) all.pooled = at::cat(pooled);
   }
-  for (Tensor& state : states) {
-    while (state.size(1) < longest) state = at::cat({state, text_cache_.at("")}, 1);
-  }
-  return at::cat(states);
+  if (model_.unet->net.config().text_time_conditioning) all.size_ids = batch.size_ids.to(all.context.device());
+  return all;
 }
 
 Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) {
@@ -155,21 +165,21 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
   }
   const int64_t count = static_cast<int64_t>(batch.draws.size());
   DenoisingInputs in;
-  in.latents = posterior.sample(at::stack(eps)) * model_.vae->net.config().scaling_factor;
+  in.latents = models::scale_latents(model_.vae->net.config(), posterior.sample(at::stack(eps)));
   in.noise = at::stack(noise);
   in.timesteps = diffusion::sample_timesteps(config_.objective.timestep_sampling, rng_, address.step,
                                              address.micro_batch * count, count, count * config_.accumulate,
                                              denoising_.schedule.size());
-  in.conditioning.context = text_states(batch.captions);
+  in.conditioning = conditioning(batch);
   return denoising_(model_.unet->net, in);
 }
 
 Loss DenoiserMethod::replay(const DenoisingInputs& inputs, const Tensor& input_ids) {
   DenoisingInputs in = inputs;
   const auto dtype = dtype_of(config_.dtype);
-  in.conditioning.context = inputs.conditioning.context.defined()
-                                ? inputs.conditioning.context.to(dtype)
-                                : model_.need_text_encoder("recorded input_ids").forward(input_ids).last;
+  const bool recorded = inputs.conditioning.context.defined();
+  if (!recorded) in.conditioning.context = model_.need_text_encoder("recorded input_ids").forward(input_ids).last;
+  in.conditioning = in.conditioning.to(at::TensorOptions(dtype));
   return denoising_(model_.unet->net, in);
 }
 

@@ -47,12 +47,12 @@ class DenoiserMethod : public Method {
   void cache_latents(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter);
   void cache_texts(const data::BatchSource& source, Reporter& reporter);
   Tensor moments(const data::Batch& batch);
-  Tensor text_states(const std::vector<std::string>& captions);
+  models::Conditioning conditioning(const data::Batch& batch);
 
   Denoising denoising_;
   std::unique_ptr<data::TensorCache> latent_cache_;
   std::vector<std::array<std::string, 2>> latent_keys_;  // per sample: plain, flipped
-  std::unordered_map<std::string, Tensor> text_cache_;   // caption -> [1, 77 n, D]
+  std::unordered_map<std::string, models::Conditioning> text_cache_;  // caption -> context [1, 77 n, D], pooled [1, P]
 };
 
 }  // namespace emulsion::train

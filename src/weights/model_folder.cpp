@@ -28,6 +28,13 @@ NamedTensors named_tensors(const io::SafetensorsFile& file) {
   return tensors;
 }
 
+/// diffusers' StableDiffusionXLPipeline has it switched on where the file does not say.
+bool zeros_for_empty_prompt(const fs::path& file) {
+  if (!fs::exists(file)) return true;
+  const auto index = nlohmann::json::parse(io::read_file(file), nullptr, /*allow_exceptions=*/false);
+  return !index.is_object() || index.value("force_zeros_for_empty_prompt", true);
+}
+
 std::string list_some(const std::vector<std::string>& names) {
   const size_t shown = std::min<size_t>(names.size(), 5);
   std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + shown, ", "));
@@ -62,18 +69,25 @@ void save_part(const fs::path& folder, const models::Part<Net>& part, const char
                const std::string& prefix = "") {
   NamedTensors tensors;
   for (const nn::Param& param : part.store.params()) {
-    tensors.emplace_back(prefix + param.path, param.value.detach().to(dtype));
+    const bool outside = param.path.starts_with("text_projection.");  // stands beside text_model
+    tensors.emplace_back(outside ? param.path : prefix + param.path, param.value.detach().to(dtype));
   }
   io::write_file_atomic(folder / "config.json", to_json(part.net.config()));
   io::write_safetensors(folder / file_name, tensors, {{"format", "pt"}});
+}
+
+const char* pipeline_class(const Model& model) {
+  if (model.text_encoder_2) return "StableDiffusionXLPipeline";
+  const bool inpainting = model.unet && model.unet->net.config().in_channels != model.unet->net.config().out_channels;
+  return inpainting ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline";
 }
 
 std::string model_index(const Model& model) {
   const auto part = [](bool there, const char* library, const char* type) {
     return there ? nlohmann::ordered_json{library, type} : nlohmann::ordered_json{nullptr, nullptr};
   };
-  const nlohmann::ordered_json index = {
-      {"_class_name", "StableDiffusionPipeline"},
+  nlohmann::ordered_json index = {
+      {"_class_name", pipeline_class(model)},
       {"_diffusers_version", "0.42.0"},
       {"feature_extractor", {nullptr, nullptr}},
       {"image_encoder", {nullptr, nullptr}},
@@ -84,6 +98,12 @@ std::string model_index(const Model& model) {
       {"tokenizer", part(model.tokenizer.has_value(), "transformers", "CLIPTokenizer")},
       {"unet", part(model.unet != nullptr, "diffusers", "UNet2DConditionModel")},
       {"vae", part(model.vae != nullptr, "diffusers", "AutoencoderKL")}};
+  if (model.text_encoder_2) {
+    index["text_encoder_2"] = part(true, "transformers", "CLIPTextModelWithProjection");
+    index["tokenizer_2"] = part(model.tokenizer_2.has_value(), "transformers", "CLIPTokenizer");
+    index["force_zeros_for_empty_prompt"] = model.zeros_for_empty_prompt;
+    for (const char* key : {"requires_safety_checker", "safety_checker"}) index.erase(key);
+  }
   return index.dump(2) + "\n";
 }
 
@@ -129,10 +149,18 @@ Model load_model_folder(const fs::path& folder, const LoadOptions& options) {
     model.text_encoder = load_part<models::ClipText>(folder / "text_encoder", models::clip_text_config_from_json,
                                                      kTransformersFile, options.dtype);
   }
+  if (wanted("text_encoder_2")) {
+    model.text_encoder_2 = load_part<models::ClipText>(folder / "text_encoder_2", models::clip_text_config_from_json,
+                                                       kTransformersFile, options.dtype);
+    model.zeros_for_empty_prompt = zeros_for_empty_prompt(folder / "model_index.json");
+  }
   EMULSION_CHECK(!model.components().empty(), not_found,
                  "[model] expected vae, unet or text_encoder in '{}', found {}; give the folder that holds model_index.json",
                  folder.string(), folder_listing(folder));
   if (fs::is_directory(folder / "tokenizer")) model.tokenizer = models::ClipTokenizer::from_folder(folder / "tokenizer");
+  if (fs::is_directory(folder / "tokenizer_2")) {
+    model.tokenizer_2 = models::ClipTokenizer::from_folder(folder / "tokenizer_2");
+  }
   const fs::path scheduler = folder / "scheduler" / "scheduler_config.json";
   if (fs::exists(scheduler)) {
     model.scheduler = diffusion::parse_scheduler_config(io::read_file(scheduler), scheduler.string());
@@ -145,7 +173,11 @@ void save_model_folder(const fs::path& folder, const Model& model, at::ScalarTyp
   if (model.vae) save_part(folder / "vae", *model.vae, kDiffusersFile, dtype);
   if (model.unet) save_part(folder / "unet", *model.unet, kDiffusersFile, dtype);
   if (model.text_encoder) save_part(folder / "text_encoder", *model.text_encoder, kTransformersFile, dtype, kTextPrefix);
+  if (model.text_encoder_2) {
+    save_part(folder / "text_encoder_2", *model.text_encoder_2, kTransformersFile, dtype, kTextPrefix);
+  }
   if (model.tokenizer) model.tokenizer->save(folder / "tokenizer");
+  if (model.tokenizer_2) model.tokenizer_2->save(folder / "tokenizer_2");
   io::write_file_atomic(folder / "scheduler" / "scheduler_config.json", diffusion::to_json(model.scheduler));
   io::write_file_atomic(folder / "model_index.json", model_index(model));
 }

@@ -11,7 +11,7 @@ namespace emulsion::weights {
 
 struct LoadOptions {
   at::ScalarType dtype = at::kFloat;
-  /// Which parts to load; empty: all that are there ("vae", "unet", "text_encoder"; tokenizer and scheduler are always read).
+  /// Which parts to load; empty: all that are there ("vae", "unet", "text_encoder", "text_encoder_2"; tokenizers and scheduler are always read).
   std::set<std::string> parts;
 };
 

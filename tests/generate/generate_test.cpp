@@ -21,7 +21,7 @@ class GenerateTest : public ::testing::Test {
  protected:
   Tensor states(const std::string& prompt, PromptSyntax syntax = PromptSyntax::weighted) const {
     const at::NoGradGuard no_grad;
-    return encode_prompts(model, {prompt}, syntax);
+    return text_states(model, {prompt}, {.syntax = syntax}).context;
   }
   Tensor draw(const Request& request) {
     Reporter silent;
@@ -73,7 +73,7 @@ TEST_F(GenerateTest, LongPromptsAreReadInChunks) {
   EXPECT_GT(long_states.size(1), 77);
   // In a batch the short one is filled up with windows of empty text.
   const at::NoGradGuard no_grad;
-  const Tensor both = encode_prompts(model, {prompt, "a"}, PromptSyntax::weighted);
+  const Tensor both = text_states(model, {prompt, "a"}).context;
   EXPECT_EQ(both.size(1), long_states.size(1));
   EXPECT_TRUE(test::close(both[0], long_states[0], 1e-5));
   EXPECT_TRUE(test::close(both[1].narrow(0, 0, 77), states("a")[0], 1e-5));

@@ -18,11 +18,23 @@ namespace {
 constexpr double kTolerance = 1e-5;
 constexpr double kGradients = 2e-5;
 
+/// What stands before a text encoder's names in the file.
+std::string text_model_prefix(const io::SafetensorsFile& file) {
+  return file.contains("param.text_model.final_layer_norm.weight") ? "text_model." : "";
+}
+
+/// `inner` stands before every name but that of the projection.
+std::string file_name(const std::string& prefix, const std::string& inner, const std::string& path) {
+  return path.starts_with("text_projection.") ? prefix + path : prefix + inner + path;
+}
+
 /// Fills the store from the golden file's `param.` tensors and asks for gradients.
-void load_params(nn::ParamStore& store, const io::SafetensorsFile& file, const std::string& prefix = "param.") {
+void load_params(nn::ParamStore& store, const io::SafetensorsFile& file, const std::string& prefix = "param.",
+                 const std::string& inner = "") {
   for (nn::Param& param : store.params()) {
-    ASSERT_TRUE(file.contains(prefix + param.path)) << param.path;
-    store.assign(param, file.tensor(prefix + param.path).clone());
+    const std::string name = file_name(prefix, inner, param.path);
+    ASSERT_TRUE(file.contains(name)) << name;
+    store.assign(param, file.tensor(name).clone());
   }
   store.set_requires_grad(true);
 }
@@ -36,13 +48,13 @@ bool is_zero_by_symmetry(const io::SafetensorsFile& file, const std::string& nam
 
 /// Compares every gradient; the file has to hold none that we lack.
 void expect_gradients(const nn::ParamStore& store, const io::SafetensorsFile& file, const std::string& prefix,
-                      double tolerance = kGradients) {
+                      double tolerance = kGradients, const std::string& inner = "") {
   size_t expected = 0;
   for (const auto& entry : file.entries()) expected += entry.name.starts_with(prefix) && !entry.name.starts_with("grad.input.");
   EXPECT_EQ(expected, store.params().size());
   for (const nn::Param& param : store.params()) {
     ASSERT_TRUE(param.value.grad().defined()) << param.path;
-    const std::string name = prefix + param.path;
+    const std::string name = file_name(prefix, inner, param.path);
     if (is_zero_by_symmetry(file, name) || is_zero_by_symmetry(file, name.substr(5))) {
       EXPECT_LT(param.value.grad().abs().max().item<double>(), 1e-7) << param.path;
     } else {
@@ -59,7 +71,7 @@ TEST_P(UNetGolden, OutputLossAndEveryGradientAreThoseOfDiffusers) {
   const UNet unet(nn::Scope(store), unet_config_from_json(file.metadata().at("config"), "config.json"));
   load_params(store, file);
   const Tensor x = file.tensor("input.sample").clone().set_requires_grad(true);
-  Conditioning conditioning{.context = file.tensor("input.context").clone().set_requires_grad(true), .pooled = {}, .size_ids = {}};
+  Conditioning conditioning{.context = file.tensor("input.context").clone().set_requires_grad(true)};
   if (file.contains("input.pooled")) {
     conditioning.pooled = file.tensor("input.pooled");
     conditioning.size_ids = file.tensor("input.size_ids");
@@ -82,7 +94,7 @@ TEST_P(UNetGolden, InFloat64EveryGradientIsWithinAMillionth) {
   load_params(store, file);
   store.convert(at::kDouble);
   store.set_requires_grad(true);
-  Conditioning conditioning{.context = file.tensor("input.context").to(at::kDouble), .pooled = {}, .size_ids = {}};
+  Conditioning conditioning{.context = file.tensor("input.context").to(at::kDouble)};
   if (file.contains("input.pooled")) {
     conditioning.pooled = file.tensor("input.pooled").to(at::kDouble);
     conditioning.size_ids = file.tensor("input.size_ids");
@@ -98,7 +110,7 @@ TEST(UNetTest, SidesThatDoNotHalveEvenlyGiveTheOutputOfDiffusers) {
   const UNet unet(nn::Scope(store), unet_config_from_json(file.metadata().at("config"), "config.json"));
   load_params(store, file);
   const Tensor out = unet.forward(file.tensor("odd.input.sample"), file.tensor("input.timestep"),
-                                  {.context = file.tensor("input.context"), .pooled = {}, .size_ids = {}});
+                                  {.context = file.tensor("input.context")});
   EXPECT_TRUE(test::close(out, file.tensor("odd.output"), kTolerance));
 }
 
@@ -130,18 +142,18 @@ TEST_P(ClipGolden, StatesLossAndEveryGradientAreThoseOfTransformers) {
   const auto file = io::SafetensorsFile::open(test::golden(std::string("clip_") + GetParam() + ".safetensors"));
   nn::ParamStore store;
   const ClipText clip(nn::Scope(store), clip_text_config_from_json(file.metadata().at("config"), "config.json"));
-  const std::string text_model = file.contains("param.text_model.final_layer_norm.weight") ? "text_model." : "";
-  load_params(store, file, "param." + text_model);
+  load_params(store, file, "param.", text_model_prefix(file));
   const TextStates states = clip.forward(file.tensor("input.input_ids"));
   EXPECT_TRUE(test::close(states.last, file.tensor("output.last_hidden_state"), kTolerance));
-  EXPECT_TRUE(test::close(states.penultimate, file.tensor("output.penultimate"), kTolerance));
+  EXPECT_TRUE(test::close(states.hidden[states.hidden.size() - 2], file.tensor("output.penultimate"), kTolerance));
   EXPECT_TRUE(test::close(states.pooled, file.tensor("output.pooled"), kTolerance));
-  const Tensor loss = (states.last * file.tensor("input.weight")).mean();
+  Tensor loss = (states.last * file.tensor("input.weight")).mean();
+  if (file.contains("input.pooled_weight")) loss = loss + (states.pooled * file.tensor("input.pooled_weight")).mean();
   EXPECT_TRUE(test::close(loss, file.tensor("loss"), kTolerance));
   loss.backward();
-  expect_gradients(store, file, "grad." + text_model);
+  expect_gradients(store, file, "grad.", kGradients, text_model_prefix(file));
 }
-INSTANTIATE_TEST_SUITE_P(Variants, ClipGolden, ::testing::Values("quickgelu", "gelu"));
+INSTANTIATE_TEST_SUITE_P(Variants, ClipGolden, ::testing::Values("quickgelu", "gelu", "projection"));
 
 TEST(ModelConfigTest, ConfigsSurviveTheWayThroughJson) {
   for (const char* variant : {"sd1", "sd2", "quickstart", "sdxl"}) {
@@ -164,7 +176,7 @@ TEST(UNetTest, ContextOfAnotherModelIsAShapeError) {
   load_params(store, file);
   const std::string message = test::error_message([&] {
     unet.forward(file.tensor("input.sample"), file.tensor("input.timestep"),
-                 {.context = at::zeros({2, 77, 999}), .pooled = {}, .size_ids = {}});
+                 {.context = at::zeros({2, 77, 999})});
   });
   EXPECT_NE(message.find("expected text states [2, L, 24], got [2, 77, 999]"), std::string::npos) << message;
 }

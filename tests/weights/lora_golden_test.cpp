@@ -30,7 +30,7 @@ class LoraGolden : public ::testing::TestWithParam<const char*> {
 
   Tensor forward() const {
     return unet->net.forward(file.tensor("input.sample"), file.tensor("input.timestep"),
-                             {.context = file.tensor("input.context"), .pooled = {}, .size_ids = {}});
+                             {.context = file.tensor("input.context")});
   }
 
   io::SafetensorsFile file = test::golden_file(GetParam());

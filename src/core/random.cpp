@@ -6,32 +6,10 @@
 #include <numbers>
 #include <numeric>
 
+#include "core/philox.h"
+
 namespace emulsion {
 namespace {
-
-/// Philox4x32 with ten rounds.
-void philox(const uint32_t key_in[2], const uint32_t counter[4], uint32_t out[4]) {
-  constexpr uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-  uint32_t key0 = key_in[0], key1 = key_in[1];
-  uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{kMultiplier0} * c0;
-    const uint64_t product1 = uint64_t{kMultiplier1} * c2;
-    const uint32_t next0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0;
-    const uint32_t next2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1;
-    c1 = static_cast<uint32_t>(product1);
-    c3 = static_cast<uint32_t>(product0);
-    c0 = next0;
-    c2 = next2;
-    key0 += kWeyl0;
-    key1 += kWeyl1;
-  }
-  out[0] = c0;
-  out[1] = c1;
-  out[2] = c2;
-  out[3] = c3;
-}
 
 /// Spreads a 64-bit value over all its bits (the finaliser of SplitMix64, Steele et al. 2014).
 uint64_t mix(uint64_t x) {
@@ -42,28 +20,29 @@ uint64_t mix(uint64_t x) {
 }
 
 struct Address {
-  uint32_t key[2];
-  uint32_t counter[4];
+  std::array<uint32_t, 2> key;
+  std::array<uint32_t, 4> counter;
 };
 
-/// The key holds (seed, purpose), the counter's upper half (step, index); the lower half counts blocks.
+/// The key holds (seed, purpose), the counter's upper half (step, index); the lower half counts
+/// blocks.
 Address address_of(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index) {
   const uint64_t key = mix(mix(seed) ^ static_cast<uint64_t>(purpose));
   const uint64_t place = mix(mix(step) ^ (index * 0xD1342543DE82EF95ULL + 1));
-  return {{static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)},
-          {0, 0, static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32)}};
+  const auto [low, high] = halves(place);
+  return {halves(key), {0, 0, low, high}};
 }
 
 }  // namespace
 
 Stream::Stream(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index) {
   const Address address = address_of(seed, purpose, step, index);
-  std::copy(address.key, address.key + 2, key_);
-  std::copy(address.counter, address.counter + 4, counter_);
+  key_ = address.key;
+  counter_ = address.counter;
 }
 
 void Stream::refill() {
-  philox(key_, counter_, block_);
+  block_ = philox(key_, counter_);
   if (++counter_[0] == 0) ++counter_[1];
   used_ = 0;
 }
@@ -110,10 +89,8 @@ Tensor Rng::normal(at::IntArrayRef shape, Purpose purpose, uint64_t step, uint64
   // One Philox block gives two pairs of uniforms, hence four normals.
   at::parallel_for(0, (count + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      const uint32_t counter[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-                                   address.counter[2], address.counter[3]};
-      uint32_t bits[4];
-      philox(address.key, counter, bits);
+      const auto [low, high] = halves(static_cast<uint64_t>(block));
+      const auto bits = philox(address.key, {low, high, address.counter[2], address.counter[3]});
       for (int pair = 0; pair < 2; ++pair) {
         const float u = (static_cast<float>(bits[2 * pair] >> 8) + 1.0f) * 0x1.0p-24f;  // (0, 1]
         const float turn = static_cast<float>(bits[2 * pair + 1] >> 8) * 0x1.0p-24f;

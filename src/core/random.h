@@ -1,10 +1,11 @@
 // Addressed randomness: every random number is a pure function of (seed, purpose, step, index).
 //
-// Nothing is consumed, so resuming needs only the step number, and the number of threads, workers or
-// machines cannot change a run. The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel Random
-// Numbers: As Easy as 1, 2, 3", doi:10.1145/2063384.2063405), a counter-based one.
+// Nothing is consumed, so resuming needs only the step number, and the number of threads, workers
+// or machines cannot change a run. The generator is Philox (core/philox.h). Where a picture's seed
+// must mean what it means elsewhere, core/noise.h stands beside it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -30,17 +31,16 @@ class Stream {
  public:
   Stream(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index);
 
-  uint32_t next();              // 32 random bits
-  double uniform();             // [0, 1), 53 bits
-  double normal();              // standard normal
-  int64_t below(int64_t n);     // [0, n), without modulo bias; n >= 1
+  uint32_t next();           // 32 random bits
+  double uniform();          // [0, 1), 53 bits
+  double normal();           // standard normal
+  int64_t below(int64_t n);  // [0, n), without modulo bias; n >= 1
   std::vector<int64_t> permutation(int64_t n);
 
  private:
   void refill();
-  uint32_t key_[2];
-  uint32_t counter_[4];
-  uint32_t block_[4];
+  std::array<uint32_t, 2> key_;
+  std::array<uint32_t, 4> counter_, block_;
   int used_ = 4;
 };
 
@@ -54,9 +54,10 @@ class Rng {
     return Stream(seed_, purpose, step, index);
   }
 
-  /// Standard normal numbers, float32 on the CPU, of the given shape. The same on any number of threads.
-  /// Source: Box & Muller 1958, on 24-bit uniforms.
-  Tensor normal(at::IntArrayRef shape, Purpose purpose, uint64_t step = 0, uint64_t index = 0) const;
+  /// Standard normal numbers, float32 on the CPU, of the given shape. The same on any number of
+  /// threads. Source: Box & Muller 1958, on 24-bit uniforms.
+  Tensor normal(at::IntArrayRef shape, Purpose purpose, uint64_t step = 0,
+                uint64_t index = 0) const;
 
  private:
   uint64_t seed_;

@@ -1,20 +1,20 @@
 #include "models/prompt.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
+#include <span>
 #include <utility>
+
+#include "core/error.h"
+#include "models/prompt_characters.h"
 
 namespace emulsion::models {
 namespace {
 
 constexpr double kStep = 1.1;
 constexpr std::string_view kBreak = "BREAK";
-
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-bool is_word(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-         static_cast<unsigned char>(c) >= 0x80;
-}
+constexpr size_t kMaxDepth = 100;  // brackets within brackets beyond this are text: 1.1^100 is 13,781
 
 size_t skip_spaces(std::string_view text, size_t at) {
   while (at < text.size() && is_space(text[at])) ++at;
@@ -50,6 +50,7 @@ class Builder {
   void text(std::string_view piece) { pending_ += piece; }
 
   void open(char bracket) {
+    if (opened(bracket).size() == kMaxDepth) return text({&bracket, 1});
     flush();
     opened(bracket).push_back(out_.size());
   }
@@ -109,18 +110,13 @@ class Builder {
   std::string pending_;
 };
 
-bool is_break(std::string_view text, size_t at) {
-  return text.substr(at, kBreak.size()) == kBreak && (at == 0 || !is_word(text[at - 1])) &&
-         (at + kBreak.size() >= text.size() || !is_word(text[at + kBreak.size()]));
-}
-
 // Handles what stands at `at` and returns where to go on.
 size_t consume(std::string_view text, size_t at, Builder& out) {
   const char c = text[at];
-  if (c == '\\' && at + 1 < text.size() &&
-      std::string_view("()[]\\").find(text[at + 1]) != std::string_view::npos) {
-    out.text(text.substr(at + 1, 1));
-    return at + 2;
+  if (c == '\\') {
+    const bool escapes = at + 1 < text.size() && std::string_view("()[]\\").find(text[at + 1]) != text.npos;
+    if (escapes) out.text(text.substr(at + 1, 1));
+    return at + (escapes ? 2 : 1);
   }
   if (c == '(' || c == '[') {
     out.open(c);
@@ -132,7 +128,7 @@ size_t consume(std::string_view text, size_t at, Builder& out) {
   }
   if (c == ')' && out.close('(', kStep)) return at + 1;
   if (c == ']' && out.close('[', 1 / kStep)) return at + 1;
-  if (c == 'B' && is_break(text, at)) {
+  if (c == 'B' && is_whole_word(text, at, kBreak)) {
     out.start_chunk();
     return skip_spaces(text, at + kBreak.size());
   }
@@ -143,12 +139,71 @@ size_t consume(std::string_view text, size_t at, Builder& out) {
 struct WeightedIds {
   std::vector<int64_t> ids;
   std::vector<double> weights;
+  std::vector<bool> continues;  // the id belongs to the same name as the one before it
 };
+
+/// A name as the tokens that it is written with.
+struct Spelling {
+  std::vector<int64_t> ids;
+  const NamedTokens* name;
+};
+
+std::vector<Spelling> spell(const ClipTokenizer& tokenizer, const std::vector<NamedTokens>& names) {
+  constexpr int64_t kMost = kClipLength - 2;
+  std::vector<Spelling> spellings;
+  for (const NamedTokens& name : names) {
+    EMULSION_CHECK(name.count >= 1 && name.count <= kMost, config,
+                   "[prompt] embedding '{}': expected 1 to {} vectors, got {}", name.name, kMost, name.count);
+    spellings.push_back({tokenizer.encode(name.name), &name});
+  }
+  std::erase_if(spellings, [](const Spelling& spelling) { return spelling.ids.empty(); });
+  std::ranges::stable_sort(spellings, [](const Spelling& a, const Spelling& b) { return a.ids.size() > b.ids.size(); });
+  return spellings;
+}
+
+/// The longest name whose tokens begin `ids`, or nullptr.
+const Spelling* find_name(const std::vector<Spelling>& spellings, std::span<const int64_t> ids) {
+  for (const Spelling& spelling : spellings) {
+    if (ids.size() >= spelling.ids.size() && std::equal(spelling.ids.begin(), spelling.ids.end(), ids.begin())) {
+      return &spelling;
+    }
+  }
+  return nullptr;
+}
+
+void append_ids(const std::vector<int64_t>& ids, double weight, const std::vector<Spelling>& spellings,
+                WeightedIds& part) {
+  const auto add = [&](int64_t id, bool continues) {
+    part.ids.push_back(id);
+    part.weights.push_back(weight);
+    part.continues.push_back(continues);
+  };
+  for (size_t at = 0; at < ids.size();) {
+    const Spelling* found = find_name(spellings, std::span(ids).subspan(at));
+    if (found == nullptr) {
+      add(ids[at++], false);
+      continue;
+    }
+    for (int64_t i = 0; i < found->name->count; ++i) add(found->name->first + i, i > 0);
+    at += found->ids.size();
+  }
+}
+
+/// Where the window that starts at `begin` ends.
+size_t window_end(const WeightedIds& part, size_t begin, int64_t comma) {
+  constexpr size_t kCapacity = kClipLength - 2;
+  const std::span<const int64_t> rest = std::span(part.ids).subspan(begin);
+  // What lies beyond the next window has no say in where this one ends.
+  size_t end = begin + chunk_ends(rest.first(std::min(rest.size(), 2 * kCapacity)), kCapacity, comma).front();
+  while (end < part.ids.size() && part.continues[end]) --end;
+  return end;
+}
 
 void append_chunks(const ClipTokenizer& tokenizer, const WeightedIds& part,
                    std::vector<WeightedChunk>& chunks) {
   size_t begin = 0;
-  for (const size_t end : chunk_ends(part.ids, kClipLength - 2, tokenizer.comma())) {
+  do {
+    const size_t end = window_end(part, begin, tokenizer.comma());
     WeightedChunk chunk{std::vector<int64_t>(kClipLength, tokenizer.pad()),
                         std::vector<double>(kClipLength, 1.0)};
     chunk.ids[0] = tokenizer.bos();
@@ -157,7 +212,7 @@ void append_chunks(const ClipTokenizer& tokenizer, const WeightedIds& part,
     chunk.ids[end - begin + 1] = tokenizer.eos();
     chunks.push_back(std::move(chunk));
     begin = end;
-  }
+  } while (begin < part.ids.size());
 }
 
 }  // namespace
@@ -169,22 +224,22 @@ std::vector<WeightedText> parse_prompt(std::string_view prompt) {
 }
 
 std::vector<WeightedChunk> tokenise_weighted(const ClipTokenizer& tokenizer,
-                                             const std::vector<WeightedText>& texts) {
+                                             const std::vector<WeightedText>& texts,
+                                             const std::vector<NamedTokens>& names) {
+  const std::vector<Spelling> spellings = spell(tokenizer, names);
   std::vector<WeightedChunk> chunks;
   WeightedIds part;
   for (const auto& piece : texts) {
     if (piece.starts_chunk) append_chunks(tokenizer, std::exchange(part, {}), chunks);
-    const auto ids = tokenizer.encode(piece.text);
-    part.ids.insert(part.ids.end(), ids.begin(), ids.end());
-    part.weights.insert(part.weights.end(), ids.size(), piece.weight);
+    append_ids(tokenizer.encode(piece.text), piece.weight, spellings, part);
   }
   append_chunks(tokenizer, part, chunks);
   return chunks;
 }
 
-std::vector<WeightedChunk> tokenise_prompt(const ClipTokenizer& tokenizer,
-                                           std::string_view prompt) {
-  return tokenise_weighted(tokenizer, parse_prompt(prompt));
+std::vector<WeightedChunk> tokenise_prompt(const ClipTokenizer& tokenizer, std::string_view prompt,
+                                           const std::vector<NamedTokens>& names) {
+  return tokenise_weighted(tokenizer, parse_prompt(prompt), names);
 }
 
 }  // namespace emulsion::models

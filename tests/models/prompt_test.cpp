@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"a:1.5)", {{"a:1.5)", 1}}},   // not opened, so all is text
                       Case{"[a:1.5]", {{"a:1.5", 1 / 1.1}}},
                       Case{R"(\(literal\] \[x\) \\)", {{R"((literal] [x) \)", 1}}},
-                      Case{R"(a\b)", {{R"(a\b)", 1}}},
+                      Case{R"(a\b\)", {{"ab", 1}}},
                       Case{"unnecessary(parens)", {{"unnecessary", 1}, {"parens", 1.1}}},
                       Case{"(unbalanced", {{"unbalanced", 1.1}}},
                       Case{"[un(balanced", {{"un", 1 / 1.1}, {"balanced", 1}}},
@@ -54,6 +54,16 @@ INSTANTIATE_TEST_SUITE_P(
                             {"sky", 1.1 * 1.1 * 1.1}}},
                       Case{"(a)(b)", {{"ab", 1.1}}}, Case{"x BREAK y", {{"x ", 1}, {"y", 1, true}}},
                       Case{"BREAKFAST and xBREAK", {{"BREAKFAST and xBREAK", 1}}}));
+
+TEST(PromptHostileTest, DeepAndLongPromptsAreReadInTime) {
+  for (const std::string piece : {"(", "(a", "[a", "([", "\\", ":", "(a:1.1)", "BREAK ", "(a:", ")"}) {
+    std::string prompt;
+    while (prompt.size() < 500'000) prompt += piece;
+    EXPECT_GE(parse_prompt(prompt).size(), 1u) << piece;
+    for (int i = 0; i < 100'000; ++i) prompt += ")";
+    EXPECT_GE(parse_prompt(prompt).size(), 1u) << piece;
+  }
+}
 
 TEST(WeightedTokensTest, CarryTheWeightOfTheirText) {
   const auto tokenizer = ClipTokenizer::standard();
@@ -82,6 +92,37 @@ TEST(WeightedTokensTest, BreakBeginsANewChunk) {
   ASSERT_EQ(chunks.size(), 2u);
   EXPECT_EQ(chunks[0].ids, tokenizer.encode_padded("red cat"));
   EXPECT_EQ(chunks[1].ids, tokenizer.encode_padded("blue dog"));
+}
+
+TEST(NamedTokensTest, ANameBecomesItsVectors) {
+  const auto tokenizer = ClipTokenizer::standard();
+  const std::vector<NamedTokens> names = {{"my-style", 50000, 3}, {"my-style-2", 50003, 1}};
+  const auto chunk = tokenise_prompt(tokenizer, "a (My-Style:1.5) cat, my-style-2", names).front();
+  const auto before = tokenizer.encode("a"), after = tokenizer.encode("cat,");
+  std::vector<int64_t> ids = {tokenizer.bos(), before[0], 50000, 50001, 50002, after[0], after[1], 50003, tokenizer.eos()};
+  ids.resize(77, tokenizer.pad());
+  EXPECT_EQ(chunk.ids, ids);
+  for (int i = 2; i < 5; ++i) EXPECT_EQ(chunk.weights[i], 1.5);
+  EXPECT_EQ(chunk.weights[5], 1);
+  EXPECT_EQ(chunk.weights[7], 1);
+}
+
+TEST(NamedTokensTest, AreNeverCutInTwo) {
+  const auto tokenizer = ClipTokenizer::truncated(0);
+  std::string text;
+  for (int i = 0; i < 73; ++i) text += "a ";
+  const auto chunks = tokenise_prompt(tokenizer, text + "zz b", {{"zz", 1000, 4}});
+  ASSERT_EQ(chunks.size(), 2u);
+  EXPECT_EQ(chunks[0].ids[74], tokenizer.eos());
+  EXPECT_EQ(chunks[1].ids[1], 1000);
+  EXPECT_EQ(chunks[1].ids[4], 1003);
+  EXPECT_EQ(chunks[1].ids[6], tokenizer.eos());
+}
+
+TEST(NamedTokensTest, MoreVectorsThanAWindowHoldsAreRefused) {
+  const std::string message =
+      test::error_message([] { tokenise_prompt(ClipTokenizer::truncated(0), "zz", {{"zz", 1000, 76}}); });
+  EXPECT_NE(message.find("'zz': expected 1 to 75 vectors, got 76"), std::string::npos) << message;
 }
 
 TEST(WeightedTokensTest, AnEmptyPromptIsOneChunk) {

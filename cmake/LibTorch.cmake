@@ -33,5 +33,15 @@ target_include_directories(emulsion_torch SYSTEM INTERFACE
   ${CMAKE_BINARY_DIR}/first ${EMULSION_LIBTORCH}/include)
 target_link_libraries(emulsion_torch INTERFACE
   ${EMULSION_LIBTORCH}/lib/libtorch_cpu.so ${EMULSION_LIBTORCH}/lib/libc10.so)
+
+# at::parallel_for is a template: compiled without OpenMP it runs in one thread, silently. The threads must be
+# LibTorch's own, so its copy of libgomp is linked where the wheel brings one.
+target_compile_options(emulsion_torch INTERFACE -fopenmp)
+file(GLOB torch_gomp ${EMULSION_LIBTORCH}/lib/libgomp*.so*)
+if(torch_gomp)
+  target_link_libraries(emulsion_torch INTERFACE ${torch_gomp})
+else()
+  target_link_libraries(emulsion_torch INTERFACE gomp)
+endif()
 target_link_options(emulsion_torch INTERFACE "-Wl,-rpath,${EMULSION_LIBTORCH}/lib"
   "-Wl,--disable-new-dtags" "-Wl,-rpath-link,${EMULSION_LIBTORCH}/lib" "-Wl,--allow-shlib-undefined")

@@ -12,7 +12,7 @@
 namespace emulsion::models {
 namespace {
 
-constexpr size_t kMaxDepth = 100;  // brackets within brackets beyond this are text
+constexpr size_t kMaxTimelineDepth = 100;  // brackets within brackets beyond this are text
 
 struct Piece;
 using Sequence = std::vector<Piece>;
@@ -83,7 +83,7 @@ class Parser {
     const char c = prompt_[at];
     const size_t length = c == '\\' && at + 1 < prompt_.size() ? 2 : 1;
     Frame& top = frames_.back();
-    if ((c == '[' || c == '(') && frames_.size() < kMaxDepth) {
+    if ((c == '[' || c == '(') && frames_.size() < kMaxTimelineDepth) {
       frames_.emplace_back().bracket = c;
     } else if ((c == ':' || c == '|') && top.bracket == '[') {
       top.separators += c;

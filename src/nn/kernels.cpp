@@ -1,6 +1,8 @@
 // The fused operations: autograd functions around the loops of kernel_loops.cpp.
 #include "nn/kernels.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "nn/kernel_loops.h"
 
 namespace emulsion::nn::kernels {

@@ -27,12 +27,12 @@ std::vector<GoldenSchedule> golden_schedules() {
           {"scaled_linear_zero_snr", {.zero_terminal_snr = true}}};
 }
 
-io::SafetensorsFile golden_file() {
+io::SafetensorsFile schedule_file() {
   return io::SafetensorsFile::open(test::golden("schedules.safetensors"));
 }
 
 Tensor golden(const std::string& key, const std::string& schedule) {
-  return golden_file().tensor(key + "." + schedule);
+  return schedule_file().tensor(key + "." + schedule);
 }
 
 TEST(NoiseScheduleTest, CumulativeAlphasAreThoseOfDiffusers) {
@@ -65,7 +65,7 @@ TEST(NoiseScheduleTest, SignalToNoiseRatiosAreThoseOfDiffusers) {
 }
 
 TEST(NoiseScheduleTest, NoisedLatentsAndVelocitiesAreThoseOfDiffusers) {
-  const io::SafetensorsFile file = golden_file();
+  const io::SafetensorsFile file = schedule_file();
   const Tensor x0 = file.tensor("input.latents"), eps = file.tensor("input.noise");
   for (const auto& [name, config] : golden_schedules()) {
     const Coefficients c = NoiseSchedule(config).at(file.tensor("input.timesteps"));

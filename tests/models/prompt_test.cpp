@@ -5,14 +5,14 @@
 namespace emulsion::models {
 namespace {
 
-struct Case {
+struct PromptCase {
   std::string prompt;
   std::vector<WeightedText> expected;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.prompt; }
+void PrintTo(const PromptCase& c, std::ostream* out) { *out << c.prompt; }
 
-class PromptTest : public ::testing::TestWithParam<Case> {};
+class PromptTest : public ::testing::TestWithParam<PromptCase> {};
 
 TEST_P(PromptTest, ReadsEmphasis) {
   const auto actual = parse_prompt(GetParam().prompt);
@@ -27,23 +27,23 @@ TEST_P(PromptTest, ReadsEmphasis) {
 
 INSTANTIATE_TEST_SUITE_P(
     Documented, PromptTest,
-    ::testing::Values(Case{"", {{"", 1}}}, Case{"normal text", {{"normal text", 1}}},
-                      Case{"an (important) word", {{"an ", 1}, {"important", 1.1}, {" word", 1}}},
-                      Case{"((x))", {{"x", 1.1 * 1.1}}}, Case{"[x]", {{"x", 1 / 1.1}}},
-                      Case{"([x])", {{"x", 1}}}, Case{"(word:1.3)", {{"word", 1.3}}},
-                      Case{"(word:.5)", {{"word", 0.5}}}, Case{"(word : 1.3 )", {{"word ", 1.3}}},
-                      Case{"(word:-1)", {{"word", -1}}}, Case{"(word:+2)", {{"word", 2}}},
-                      Case{"((a) b:2)", {{"a", 2.2}, {" b", 2}}}, Case{"(a:b)", {{"a:b", 1.1}}},
-                      Case{"(a:nan)", {{"a:nan", 1.1}}},
-                      Case{"(a:1.5", {{"a:1.5", 1.1}}},  // not closed, so 1.5 is text
-                      Case{"a:1.5)", {{"a:1.5)", 1}}},   // not opened, so all is text
-                      Case{"[a:1.5]", {{"a:1.5", 1 / 1.1}}},
-                      Case{R"(\(literal\] \[x\) \\)", {{R"((literal] [x) \)", 1}}},
-                      Case{R"(a\b\)", {{"ab", 1}}},
-                      Case{"unnecessary(parens)", {{"unnecessary", 1}, {"parens", 1.1}}},
-                      Case{"(unbalanced", {{"unbalanced", 1.1}}},
-                      Case{"[un(balanced", {{"un", 1 / 1.1}, {"balanced", 1}}},
-                      Case{"a (house:1.3) [on] a (hill:0.5), sun, (((sky)))",
+    ::testing::Values(PromptCase{"", {{"", 1}}}, PromptCase{"normal text", {{"normal text", 1}}},
+                      PromptCase{"an (important) word", {{"an ", 1}, {"important", 1.1}, {" word", 1}}},
+                      PromptCase{"((x))", {{"x", 1.1 * 1.1}}}, PromptCase{"[x]", {{"x", 1 / 1.1}}},
+                      PromptCase{"([x])", {{"x", 1}}}, PromptCase{"(word:1.3)", {{"word", 1.3}}},
+                      PromptCase{"(word:.5)", {{"word", 0.5}}}, PromptCase{"(word : 1.3 )", {{"word ", 1.3}}},
+                      PromptCase{"(word:-1)", {{"word", -1}}}, PromptCase{"(word:+2)", {{"word", 2}}},
+                      PromptCase{"((a) b:2)", {{"a", 2.2}, {" b", 2}}}, PromptCase{"(a:b)", {{"a:b", 1.1}}},
+                      PromptCase{"(a:nan)", {{"a:nan", 1.1}}},
+                      PromptCase{"(a:1.5", {{"a:1.5", 1.1}}},  // not closed, so 1.5 is text
+                      PromptCase{"a:1.5)", {{"a:1.5)", 1}}},   // not opened, so all is text
+                      PromptCase{"[a:1.5]", {{"a:1.5", 1 / 1.1}}},
+                      PromptCase{R"(\(literal\] \[x\) \\)", {{R"((literal] [x) \)", 1}}},
+                      PromptCase{R"(a\b\)", {{"ab", 1}}},
+                      PromptCase{"unnecessary(parens)", {{"unnecessary", 1}, {"parens", 1.1}}},
+                      PromptCase{"(unbalanced", {{"unbalanced", 1.1}}},
+                      PromptCase{"[un(balanced", {{"un", 1 / 1.1}, {"balanced", 1}}},
+                      PromptCase{"a (house:1.3) [on] a (hill:0.5), sun, (((sky)))",
                            {{"a ", 1},
                             {"house", 1.3},
                             {" ", 1},
@@ -52,8 +52,8 @@ INSTANTIATE_TEST_SUITE_P(
                             {"hill", 0.5},
                             {", sun, ", 1},
                             {"sky", 1.1 * 1.1 * 1.1}}},
-                      Case{"(a)(b)", {{"ab", 1.1}}}, Case{"x BREAK y", {{"x ", 1}, {"y", 1, true}}},
-                      Case{"BREAKFAST and xBREAK", {{"BREAKFAST and xBREAK", 1}}}));
+                      PromptCase{"(a)(b)", {{"ab", 1.1}}}, PromptCase{"x BREAK y", {{"x ", 1}, {"y", 1, true}}},
+                      PromptCase{"BREAKFAST and xBREAK", {{"BREAKFAST and xBREAK", 1}}}));
 
 TEST(PromptHostileTest, DeepAndLongPromptsAreReadInTime) {
   for (const std::string piece : {"(", "(a", "[a", "([", "\\", ":", "(a:1.1)", "BREAK ", "(a:", ")"}) {

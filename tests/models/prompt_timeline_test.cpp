@@ -7,15 +7,15 @@
 namespace emulsion::models {
 namespace {
 
-struct Case {
+struct TimelineCase {
   std::string prompt;
   std::vector<TimedText> expected;
   int64_t steps = 10;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.prompt; }
+void PrintTo(const TimelineCase& c, std::ostream* out) { *out << c.prompt; }
 
-class TimelineTest : public ::testing::TestWithParam<Case> {};
+class TimelineTest : public ::testing::TestWithParam<TimelineCase> {};
 
 TEST_P(TimelineTest, ReadsEditing) {
   EXPECT_EQ(prompt_timeline(GetParam().prompt, GetParam().steps), GetParam().expected);
@@ -31,15 +31,15 @@ std::vector<TimedText> turns(const std::vector<std::string>& texts) {
 INSTANTIATE_TEST_SUITE_P(
     Documented, TimelineTest,
     ::testing::Values(
-        Case{"test", {{10, "test"}}}, Case{"a [b:3]", {{3, "a "}, {10, "a b"}}},
-        Case{"a [b: 3]", {{3, "a "}, {10, "a b"}}}, Case{"a [[[b]]:2]", {{2, "a "}, {10, "a [[b]]"}}},
-        Case{"[(a:2):3]", {{3, ""}, {10, "(a:2)"}}}, Case{"a [b : c : 1] d", {{1, "a b  d"}, {10, "a  c  d"}}},
-        Case{"a[b:[c:d:2]:1]e", {{1, "abe"}, {2, "ace"}, {10, "ade"}}}, Case{"a [unbalanced", {{10, "a [unbalanced"}}},
-        Case{"a [b:.5] c", {{5, "a  c"}, {10, "a b c"}}},
-        Case{"((a][:b:c [d:3]", {{3, "((a][:b:c "}, {10, "((a][:b:c d"}}},
-        Case{"[a|(b:1.1)]", turns({"a", "(b:1.1)"})}, Case{"[fe|]male", turns({"female", "male"})},
-        Case{"[fe|||]male", turns({"female", "male", "male", "male"})},
-        Case{"fantasy landscape with a [mountain:lake:0.25] and [an oak:a christmas tree:0.75][ in foreground::0.6]"
+        TimelineCase{"test", {{10, "test"}}}, TimelineCase{"a [b:3]", {{3, "a "}, {10, "a b"}}},
+        TimelineCase{"a [b: 3]", {{3, "a "}, {10, "a b"}}}, TimelineCase{"a [[[b]]:2]", {{2, "a "}, {10, "a [[b]]"}}},
+        TimelineCase{"[(a:2):3]", {{3, ""}, {10, "(a:2)"}}}, TimelineCase{"a [b : c : 1] d", {{1, "a b  d"}, {10, "a  c  d"}}},
+        TimelineCase{"a[b:[c:d:2]:1]e", {{1, "abe"}, {2, "ace"}, {10, "ade"}}}, TimelineCase{"a [unbalanced", {{10, "a [unbalanced"}}},
+        TimelineCase{"a [b:.5] c", {{5, "a  c"}, {10, "a b c"}}},
+        TimelineCase{"((a][:b:c [d:3]", {{3, "((a][:b:c "}, {10, "((a][:b:c d"}}},
+        TimelineCase{"[a|(b:1.1)]", turns({"a", "(b:1.1)"})}, TimelineCase{"[fe|]male", turns({"female", "male"})},
+        TimelineCase{"[fe|||]male", turns({"female", "male", "male", "male"})},
+        TimelineCase{"fantasy landscape with a [mountain:lake:0.25] and [an oak:a christmas tree:0.75][ in foreground::0.6]"
              "[ in background:0.25] [shoddy:masterful:0.5]",
              {{25, "fantasy landscape with a mountain and an oak in foreground shoddy"},
               {50, "fantasy landscape with a lake and an oak in foreground in background shoddy"},
@@ -51,23 +51,23 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     ByHand, TimelineTest,
     ::testing::Values(
-        Case{"", {{10, ""}}}, Case{"[a:b:0.4]", {{4, "a"}, {10, "b"}}}, Case{"[a::0.4]", {{4, "a"}, {10, ""}}},
-        Case{"[a:b:20]", {{10, "a"}}},                     // beyond the last step
-        Case{"[a:b:0]", {{10, "b"}}}, Case{"[a:b:-1]", {{10, "b"}}},
-        Case{"[a:b:1.0]", {{10, "a"}}},                    // with a point: a share of the steps
-        Case{"[a:b:1]", {{1, "a"}, {10, "b"}}}, Case{"[a:b:+3 ]", {{3, "a"}, {10, "b"}}},
-        Case{"[a:b]", {{10, "[a:b]"}}},                    // no number
-        Case{"[a:b:c:3]", {{10, "[a:b:c:3]"}}},            // too many texts
-        Case{"[a:b:inf]", {{10, "[a:b:inf]"}}}, Case{"[a:b:3x]", {{10, "[a:b:3x]"}}},
-        Case{"[a|b:3]", {{10, "[a|b:3]"}}},                // neither one nor the other
-        Case{"[3]", {{10, "[3]"}}},                        // emphasis
-        Case{"(a:3)", {{10, "(a:3)"}}}, Case{"a:b|c", {{10, "a:b|c"}}},
-        Case{R"(\[a:b:3\] [c\:d:3])", {{3, R"(\[a:b:3\] )"}, {10, R"(\[a:b:3\] c\:d)"}}},
-        Case{"[a|[b:c:2]]", {{1, "a"}, {2, "b"}, {3, "a"}, {4, "c"}, {5, "a"}, {6, "c"}, {7, "a"}, {8, "c"}, {9, "a"}, {10, "c"}}},
-        Case{"[[a|b]:c:2]", {{1, "a"}, {2, "b"}, {3, "c"}, {4, "c"}, {5, "c"}, {6, "c"}, {7, "c"}, {8, "c"}, {9, "c"}, {10, "c"}}},
-        Case{"(red [cat:dog:5]:1.3)", {{5, "(red cat:1.3)"}, {10, "(red dog:1.3)"}}},
-        Case{"[a [b:c:3]", {{3, "[a b"}, {10, "[a c"}}},   // the outer bracket never closes
-        Case{"x] [a:3]", {{3, "x] "}, {10, "x] a"}}}));
+        TimelineCase{"", {{10, ""}}}, TimelineCase{"[a:b:0.4]", {{4, "a"}, {10, "b"}}}, TimelineCase{"[a::0.4]", {{4, "a"}, {10, ""}}},
+        TimelineCase{"[a:b:20]", {{10, "a"}}},                     // beyond the last step
+        TimelineCase{"[a:b:0]", {{10, "b"}}}, TimelineCase{"[a:b:-1]", {{10, "b"}}},
+        TimelineCase{"[a:b:1.0]", {{10, "a"}}},                    // with a point: a share of the steps
+        TimelineCase{"[a:b:1]", {{1, "a"}, {10, "b"}}}, TimelineCase{"[a:b:+3 ]", {{3, "a"}, {10, "b"}}},
+        TimelineCase{"[a:b]", {{10, "[a:b]"}}},                    // no number
+        TimelineCase{"[a:b:c:3]", {{10, "[a:b:c:3]"}}},            // too many texts
+        TimelineCase{"[a:b:inf]", {{10, "[a:b:inf]"}}}, TimelineCase{"[a:b:3x]", {{10, "[a:b:3x]"}}},
+        TimelineCase{"[a|b:3]", {{10, "[a|b:3]"}}},                // neither one nor the other
+        TimelineCase{"[3]", {{10, "[3]"}}},                        // emphasis
+        TimelineCase{"(a:3)", {{10, "(a:3)"}}}, TimelineCase{"a:b|c", {{10, "a:b|c"}}},
+        TimelineCase{R"(\[a:b:3\] [c\:d:3])", {{3, R"(\[a:b:3\] )"}, {10, R"(\[a:b:3\] c\:d)"}}},
+        TimelineCase{"[a|[b:c:2]]", {{1, "a"}, {2, "b"}, {3, "a"}, {4, "c"}, {5, "a"}, {6, "c"}, {7, "a"}, {8, "c"}, {9, "a"}, {10, "c"}}},
+        TimelineCase{"[[a|b]:c:2]", {{1, "a"}, {2, "b"}, {3, "c"}, {4, "c"}, {5, "c"}, {6, "c"}, {7, "c"}, {8, "c"}, {9, "c"}, {10, "c"}}},
+        TimelineCase{"(red [cat:dog:5]:1.3)", {{5, "(red cat:1.3)"}, {10, "(red dog:1.3)"}}},
+        TimelineCase{"[a [b:c:3]", {{3, "[a b"}, {10, "[a c"}}},   // the outer bracket never closes
+        TimelineCase{"x] [a:3]", {{3, "x] "}, {10, "x] a"}}}));
 
 TEST(TimelineStepTest, TheTextHoldsThroughTheNumberedStep) {
   const auto timeline = prompt_timeline("[a:b:3]", 10);

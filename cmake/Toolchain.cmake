@@ -1,6 +1,5 @@
 # Compiler and linker settings that hold for every target.
 add_compile_options(-Wall -Wextra -Wno-unused-parameter -pthread)
-# Assertions of the standard library and of ATen stay as the release build of LibTorch has them.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -ftree-vectorize -fvect-cost-model=dynamic -fno-math-errno")
 
 set(EMULSION_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined")

@@ -34,6 +34,9 @@ void install_stop_handlers() {
 
 bool stop_requested() { return stop_wish != 0; }
 void request_stop() { stop_wish = 1; }
-void clear_stop() { stop_wish = interrupted = 0; }
+void clear_stop() {
+  stop_wish = 0;
+  interrupted = 0;
+}
 
 }  // namespace emulsion

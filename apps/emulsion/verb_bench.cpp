@@ -17,11 +17,39 @@ namespace {
 
 struct Arguments {
   std::string dtype = "float32";
+  std::string profile;
   bool json = false;
   train::BenchOptions options;
 };
 
-void print(const train::BenchResult& r, bool json) {
+void print_operators(const train::BenchResult& r, bool json) {
+  if (json) {
+    for (const OperatorTime& row : r.operators) {
+      std::printf("%s\n", io::json_line({{"event", "operator"},
+                                         {"name", row.name},
+                                         {"shapes", row.shapes},
+                                         {"calls", row.calls},
+                                         {"seconds", row.seconds},
+                                         {"gflop", row.gflop}})
+                              .c_str());
+    }
+    return;
+  }
+  double total = 0;
+  for (const OperatorTime& row : r.operators) total += row.seconds;
+  std::vector<std::vector<std::string>> rows = {{"operator", "calls", "ms", "share", "GFLOP/s", "of peak"}};
+  for (const OperatorTime& row : r.operators) {
+    if (row.seconds < 0.002 * total) continue;  // what no one would notice
+    const double speed = row.seconds > 0 ? row.gflop / row.seconds : 0;
+    const std::string name = row.shapes.empty() ? row.name : row.name + " " + row.shapes;
+    rows.push_back({name, fmt::format("{}", row.calls), fmt::format("{:.2f}", 1e3 * row.seconds),
+                    fmt::format("{:.1f} %", 100 * row.seconds / total), speed > 0 ? fmt::format("{:.0f}", speed) : "",
+                    speed > 0 ? fmt::format("{:.0f} %", 100 * speed / r.peak_gflops) : ""});
+  }
+  std::printf("\nOne step of %.1f ms, recorded, by operator:\n%s", 1e3 * total, table(rows).c_str());
+}
+
+void print_result(const train::BenchResult& r, bool json) {
   if (json) {
     std::printf("%s\n", io::json_line({{"event", "result"},
                                        {"seconds_per_step", r.seconds_per_step},
@@ -53,7 +81,10 @@ void step(const Arguments& arguments) {
   const auto reporter = make_reporter(arguments.json);
   train::BenchOptions options = arguments.options;
   options.dtype = config::value_of<train::ComputeDtype>(arguments.dtype);
-  print(train::bench_step(options, *reporter), arguments.json);
+  if (!arguments.profile.empty()) options.profile = config::value_of<train::ProfileDetail>(arguments.profile);
+  const train::BenchResult result = train::bench_step(options, *reporter);
+  print_result(result, arguments.json);
+  if (!result.operators.empty()) print_operators(result, arguments.json);
 }
 
 }  // namespace
@@ -86,6 +117,13 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 100000));
   option("--threads", o.threads, "N", "Compute threads; 0: one per core [0]")
       ->check(CLI::Range(0, 1024));
+  step_verb
+      ->add_option("--profile", a->profile,
+                   "Where the time goes: by operator, or by operator and tensor shapes\n(four more steps)")
+      ->option_text("[operators|shapes]")
+      ->expected(0, 1)
+      ->default_str("operators")
+      ->check(CLI::IsMember({"operators", "shapes"}));
   add_json(*step_verb, a->json);
   step_verb->callback([a] { step(*a); });
 }

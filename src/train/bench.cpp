@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "config/suggest.h"
 #include "core/device.h"
@@ -81,46 +82,101 @@ double measure_peak(at::ScalarType dtype) {
   return best;
 }
 
+namespace {
+
+/// One model with its optimizer, stepping on random inputs.
+class SteppingModel {
+ public:
+  SteppingModel(const BenchOptions& options, const RunConfig& config)
+      : options_(options), flops_factor_(options.method == "lora" ? 2 : 3) {
+    const BenchModel& chosen = find_model(options.model);
+    models::ArchitectureConfig architecture = chosen.architecture;
+    if (options.size > 0) architecture.resolution = options.size;
+    models::Model model = random_model(architecture);
+    batch_ = options.batch > 0 ? options.batch : chosen.batch;
+    channels_ = architecture.latent_channels;
+    side_ = model.unet->net.config().sample_size;
+    vocabulary_ = model.tokenizer->vocab_size();
+    method_ = options.method == "lora" ? make_lora_method(config, std::move(model))
+                                       : make_diffusion_method(config, std::move(model));
+    learner_.emplace(config, *method_);
+  }
+
+  /// One optimizer step. -> its loss
+  Tensor step(int64_t step) {
+    const auto [inputs, ids] = inputs_of(step);
+    Loss loss;
+    {
+      nn::FlopCounter counter;
+      loss = method_->replay(inputs, ids);
+      // Backward repeats the products for the inputs, and for the weights where they train.
+      gflop_ = counter.flops() * flops_factor_ / 1e9;
+    }
+    loss.value.backward();
+    learner_->update(step);
+    return loss.value;
+  }
+
+  double gflop() const { return gflop_; }
+
+ private:
+  std::pair<DenoisingInputs, Tensor> inputs_of(int64_t step) const {
+    DenoisingInputs inputs;
+    inputs.latents = rng_.normal({batch_, channels_, side_, side_}, Purpose::latent, step);
+    inputs.noise = rng_.normal({batch_, channels_, side_, side_}, Purpose::noise, step);
+    inputs.timesteps =
+        diffusion::sample_timesteps(diffusion::TimestepSampling::stratified, rng_, step, 0, batch_, batch_, 1000);
+    Stream words = rng_.stream(Purpose::caption, step);
+    Tensor ids = at::empty({batch_, models::kClipLength}, at::kLong);
+    for (int64_t i = 0; i < ids.numel(); ++i) ids.data_ptr<int64_t>()[i] = words.below(vocabulary_);
+    return {inputs, ids};
+  }
+
+  const BenchOptions& options_;
+  const Rng rng_{1};
+  double flops_factor_, gflop_ = 0;
+  int64_t batch_ = 0, channels_ = 0, side_ = 0, vocabulary_ = 0;
+  std::unique_ptr<Method> method_;
+  std::optional<Learner> learner_;
+};
+
+constexpr int64_t kProfiledSteps = 4;
+
+/// Steps of their own, so that recording costs the timed ones nothing. Times and counts are per step.
+std::vector<OperatorTime> profile(SteppingModel& model, const BenchOptions& options) {
+  const auto begin = Clock::now();
+  std::vector<OperatorTime> rows;
+  {
+    OperatorProfile recorded(options.profile == ProfileDetail::shapes);
+    for (int64_t step = 0; step < kProfiledSteps; ++step) model.step(options.steps + step);
+    rows = recorded.times();
+  }
+  double outside = seconds_since(begin);
+  for (const OperatorTime& row : rows) outside -= row.seconds;
+  rows.push_back({"between operators", "", kProfiledSteps, outside, 0});
+  for (OperatorTime& row : rows) {
+    row.calls /= kProfiledSteps;
+    row.seconds /= kProfiledSteps;
+    row.gflop /= kProfiledSteps;
+  }
+  return rows;
+}
+
+}  // namespace
+
 BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
   const auto begin = Clock::now();
   set_compute_threads(options.threads);
-  const BenchModel& chosen = find_model(options.model);
-  const RunConfig config = config_of(options);
-  models::ArchitectureConfig architecture = chosen.architecture;
-  if (options.size > 0) architecture.resolution = options.size;
-  models::Model model = random_model(architecture);
-  const int64_t batch = options.batch > 0 ? options.batch : chosen.batch;
-  const int64_t side = model.unet->net.config().sample_size, channels = architecture.latent_channels;
-  const int64_t vocabulary = model.tokenizer->vocab_size();
-  const auto method = options.method == "lora" ? make_lora_method(config, std::move(model))
-                                               : make_diffusion_method(config, std::move(model));
-  Learner learner(config, *method);
+  SteppingModel model(options, config_of(options));
 
-  const Rng rng(1);
   std::vector<double> times;
   BenchResult result;
   reporter.begin("Timing", options.steps, "steps");
   for (int64_t step = 0; step < options.steps; ++step) {
     const auto start = Clock::now();
-    DenoisingInputs inputs;
-    inputs.latents = rng.normal({batch, channels, side, side}, Purpose::latent, step);
-    inputs.noise = rng.normal({batch, channels, side, side}, Purpose::noise, step);
-    inputs.timesteps = diffusion::sample_timesteps(diffusion::TimestepSampling::stratified, rng, step, 0, batch, batch, 1000);
-    Stream words = rng.stream(Purpose::caption, step);
-    Tensor ids = at::empty({batch, models::kClipLength}, at::kLong);
-    for (int64_t i = 0; i < ids.numel(); ++i) ids.data_ptr<int64_t>()[i] = words.below(vocabulary);
-
-    Loss loss;
-    {
-      nn::FlopCounter counter;
-      loss = method->replay(inputs, ids);
-      // Backward repeats the products for the inputs, and for the weights where they train.
-      result.step_gflop = counter.flops() * (options.method == "lora" ? 2 : 3) / 1e9;
-    }
-    loss.value.backward();
-    learner.update(step);
+    const Tensor loss = model.step(step);
     if (step == 0) {
-      result.first_loss = loss.value.item<double>();
+      result.first_loss = loss.item<double>();
       result.first_step_seconds = seconds_since(begin);
     } else {
       times.push_back(seconds_since(start));
@@ -133,6 +189,8 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
   result.seconds_per_step = times[times.size() / 2];
   result.fastest_step = times.front();
   result.peak_memory_bytes = peak_memory_bytes();
+  result.step_gflop = model.gflop();
+  if (options.profile != ProfileDetail::none) result.operators = profile(model, options);
   result.peak_gflops = measure_peak(dtype_of(options.dtype));
   result.share_of_peak = result.step_gflop / result.seconds_per_step / result.peak_gflops;
   return result;

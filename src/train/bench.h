@@ -3,11 +3,19 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "core/operator_profile.h"
 #include "core/progress.h"
 #include "train/config.h"
 
 namespace emulsion::train {
+
+enum class ProfileDetail { none, operators, shapes };
+constexpr auto enum_names(ProfileDetail) {
+  return std::to_array<std::pair<ProfileDetail, const char*>>(
+      {{ProfileDetail::none, "none"}, {ProfileDetail::operators, "operators"}, {ProfileDetail::shapes, "shapes"}});
+}
 
 struct BenchOptions {
   std::string model = "quickstart";    // a name of `bench_models`
@@ -17,6 +25,7 @@ struct BenchOptions {
   ComputeDtype dtype = ComputeDtype::float32;
   int64_t steps = 20;
   int64_t threads = 0;
+  ProfileDetail profile = ProfileDetail::none;
 };
 
 struct BenchResult {
@@ -28,6 +37,7 @@ struct BenchResult {
   double step_gflop = 0;          // arithmetic of a step
   double peak_gflops = 0;         // measured on matrix products in the same dtype
   double share_of_peak = 0;
+  std::vector<OperatorTime> operators;  // per step, most time first; empty unless asked for
 };
 
 /// Names that `BenchOptions::model` may have.

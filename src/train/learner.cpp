@@ -1,3 +1,5 @@
+#include <ATen/record_function.h>
+
 #include <cmath>
 
 #include "core/error.h"
@@ -44,6 +46,7 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
 }
 
 StepStats Learner::update(int64_t step) {
+  RECORD_USER_SCOPE("emulsion::optimizer");
   std::vector<Tensor> grads;
   auto& params = optimizer_->params();
   for (size_t i = 0; i < params.size(); ++i) {

@@ -216,4 +216,15 @@ EMULSION_CLONES void geglu_backward(const float* x, const float* dout, int64_t w
   }
 }
 
+EMULSION_CLONES void quick_gelu_forward(const float* x, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = x[i] * sigmoid(1.702f * x[i]);
+}
+
+EMULSION_CLONES void quick_gelu_backward(const float* x, const float* dout, int64_t count, float* dx) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float z = 1.702f * x[i], s = sigmoid(z);
+    dx[i] = dout[i] * s * (1.0f + z * (1.0f - s));
+  }
+}
+
 }  // namespace emulsion::nn::kernels

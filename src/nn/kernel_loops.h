@@ -25,4 +25,8 @@ void group_norm_backward(const NormShape& shape, const float* x, const float* dy
 void geglu_forward(const float* x, int64_t width, float* out);
 void geglu_backward(const float* x, const float* dout, int64_t width, float* dx);
 
+/// out[i] = x[i] sigmoid(1.702 x[i]).
+void quick_gelu_forward(const float* x, int64_t count, float* out);
+void quick_gelu_backward(const float* x, const float* dout, int64_t count, float* dx);
+
 }  // namespace emulsion::nn::kernels

@@ -1,6 +1,7 @@
 // The fused operations: autograd functions around the loops of kernel_loops.cpp.
 #include "nn/kernels.h"
 
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "nn/kernel_loops.h"
@@ -23,6 +24,7 @@ NormShape shape_of(const Tensor& x, int64_t groups) { return {x.size(2) * x.size
 struct GroupNormFunction : Function<GroupNormFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t groups,
                         double eps, bool silu) {
+    RECORD_USER_SCOPE("emulsion::group_norm");
     const NormShape shape = shape_of(x, groups);
     Tensor y = at::empty_like(x);
     Tensor mean = at::empty({x.size(0), groups}, x.options()), rstd = at::empty_like(mean);
@@ -66,6 +68,7 @@ struct GroupNormFunction : Function<GroupNormFunction> {
 
 struct GegluFunction : Function<GegluFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x) {
+    RECORD_USER_SCOPE("emulsion::geglu");
     const int64_t width = x.size(-1) / 2, rows = x.numel() / x.size(-1);
     auto shape = x.sizes().vec();
     shape.back() = width;
@@ -92,6 +95,35 @@ struct GegluFunction : Function<GegluFunction> {
   }
 };
 
+struct QuickGeluFunction : Function<QuickGeluFunction> {
+  static constexpr int64_t kGrain = 4096;  // numbers worth a thread
+
+  static Tensor forward(AutogradContext* context, const Tensor& x) {
+    RECORD_USER_SCOPE("emulsion::quick_gelu");
+    Tensor y = at::empty_like(x);
+    const float* in = x.const_data_ptr<float>();
+    float* out = y.mutable_data_ptr<float>();
+    at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      quick_gelu_forward(in + begin, end - begin, out + begin);
+    });
+    context->save_for_backward({x});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const Tensor x = context->get_saved_variables()[0], dy = grads[0].contiguous();
+    Tensor dx = at::empty_like(x);
+    const float *in = x.const_data_ptr<float>(), *dout = dy.const_data_ptr<float>();
+    float* din = dx.mutable_data_ptr<float>();
+    at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      quick_gelu_backward(in + begin, dout + begin, end - begin, din + begin);
+    });
+    return {dx};
+  }
+};
+
+bool fits_plain_loops(const Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(); }
+
 }  // namespace
 
 Tensor group_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t groups, double eps,
@@ -102,9 +134,14 @@ Tensor group_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, int
 }
 
 Tensor geglu(const Tensor& x) {
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous()) return GegluFunction::apply(x);
+  if (fits_plain_loops(x)) return GegluFunction::apply(x);
   const auto halves = x.chunk(2, -1);
   return halves[0] * at::gelu(halves[1]);
+}
+
+
+Tensor quick_gelu(const Tensor& x) {
+  return fits_plain_loops(x) ? QuickGeluFunction::apply(x) : x * at::sigmoid(1.702 * x);
 }
 
 }  // namespace emulsion::nn::kernels

@@ -14,4 +14,8 @@ Tensor group_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, int
 /// Shapes: x [..., 2D] -> [..., D]. Exact (erf) gelu.
 Tensor geglu(const Tensor& x);
 
+/// x sigmoid(1.702 x), the activation of OpenAI's CLIP (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2).
+/// Shapes: any.
+Tensor quick_gelu(const Tensor& x);
+
 }  // namespace emulsion::nn::kernels

@@ -237,6 +237,23 @@ TEST(GegluTest, Float64GradientsAreFiniteDifferences) {
   expect_finite_differences(ours, {at::randn({2, 3, 8})}, "geglu");
 }
 
+TEST(QuickGeluTest, Float32AndBfloat16AreTheFormulaForwardAndBackward) {
+  at::manual_seed(10);
+  const Function ours = [](const Inputs& in) { return kernels::quick_gelu(in[0]); };
+  const Function formula = [](const Inputs& in) { return in[0] / (1 + (-1.702 * in[0]).exp()); };
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{1}, {2, 77, 33}, {3, 5000}, {0, 4}}) {
+    std::ostringstream what;
+    what << at::IntArrayRef(shape);
+    expect_same(ours, formula, {at::randn(shape) * 4}, at::kFloat, 1e-5, what.str());
+    expect_same(ours, formula, {at::randn(shape) * 4}, at::kBFloat16, 2e-2, what.str());
+  }
+}
+
+TEST(QuickGeluTest, FarOutItIsTheIdentityOrZero) {
+  const Tensor x = at::tensor({-1e4f, -200.0f, 0.0f, 200.0f, 1e4f}), y = kernels::quick_gelu(x);
+  EXPECT_TRUE(at::allclose(y, at::tensor({0.0f, 0.0f, 0.0f, 200.0f, 1e4f}), 0, 1e-30)) << y;
+}
+
 struct AttentionCase {
   int64_t batch, queries, keys, heads, width;
   bool causal;

@@ -17,13 +17,14 @@ using namespace std::string_view_literals;
 
 constexpr size_t kMaxIndex = 64 << 20;
 
-// PROTO n, LONG1, and the ten bytes of the number that torch.save puts in front.
+// LONG1 and the ten bytes of the number that torch.save puts in front, behind PROTO n and, from
+// protocol 4 on, a FRAME.
 constexpr std::string_view kLegacyMagic = "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv;
 
 bool is_zip(std::string_view bytes) { return bytes.starts_with("PK\x03\x04"sv); }
 bool is_torch_legacy(std::string_view bytes) {
-  return bytes.starts_with('\x80') && bytes.substr(std::min<size_t>(2, bytes.size()))
-                                          .starts_with(kLegacyMagic);
+  const size_t at = bytes.size() > 2 && bytes[2] == '\x95' ? 11 : 2;
+  return bytes.starts_with('\x80') && bytes.size() > at && bytes.substr(at).starts_with(kLegacyMagic);
 }
 bool is_safetensors(std::string_view bytes) {
   // The upper half of the header's length is zero in every file there is.

@@ -15,6 +15,11 @@ function(emulsion_module name)
   if(NOT sources)  # a module that has only headers so far
     set(sources ${CMAKE_BINARY_DIR}/pch.cpp)
   endif()
+  # What core/clones.h says. Options of their own also keep these files out of the unity build.
+  set(loops ${sources})
+  list(FILTER loops INCLUDE REGEX "_loops[.]cpp$")
+  set_source_files_properties(${loops} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+    COMPILE_OPTIONS "-O3;-ffp-contract=off;-fno-trapping-math")
   add_library(emulsion_${name} STATIC ${sources})
   target_include_directories(emulsion_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_precompile_headers(emulsion_${name} REUSE_FROM emulsion_pch)

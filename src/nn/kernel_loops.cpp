@@ -5,16 +5,8 @@
 #include <cmath>
 #include <vector>
 
-// No fused multiply-adds: the compiler fuses differently in a loop's vector body and in its scalar ends, and which elements
-// fall into which depends on where the array lies. Without, the same numbers give the same bits at every address.
-#pragma GCC optimize("fp-contract=off")
+#include "core/clones.h"
 
-// One body, compiled three times; the dynamic linker picks at load.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-#define EMULSION_CLONES __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3", "fp-contract=off")))
-#else
-#define EMULSION_CLONES
-#endif
 #define EMULSION_INLINE static inline __attribute__((always_inline))
 
 namespace emulsion::nn::kernels {

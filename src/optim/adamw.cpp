@@ -4,7 +4,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "optim/kernels.h"
+#include "optim/kernel_loops.h"
 #include "optim/state_reader.h"
 
 namespace emulsion::optim {

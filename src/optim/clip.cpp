@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "optim/chunks.h"
-#include "optim/kernels.h"
+#include "optim/kernel_loops.h"
 
 namespace emulsion::optim {
 namespace {

@@ -1,15 +1,9 @@
-#include "optim/kernels.h"
+#include "optim/kernel_loops.h"
 
 #include <cmath>
 #include <cstring>
 
-// One copy of each loop per instruction set. Sanitizers cannot run the resolver that picks one.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-#define EMULSION_CLONES \
-  __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
-#else
-#define EMULSION_CLONES
-#endif
+#include "core/clones.h"
 
 namespace emulsion::optim::kernels {
 

@@ -46,7 +46,7 @@ void print_operators(const train::BenchResult& r, bool json) {
                     fmt::format("{:.1f} %", 100 * row.seconds / total), speed > 0 ? fmt::format("{:.0f}", speed) : "",
                     speed > 0 ? fmt::format("{:.0f} %", 100 * speed / r.peak_gflops) : ""});
   }
-  std::printf("\nOne step of %.1f ms, recorded, by operator:\n%s", 1e3 * total, table(rows).c_str());
+  std::printf("\nOne step of %.1f ms with the batch in one piece, recorded, by operator:\n%s", 1e3 * total, table(rows).c_str());
 }
 
 void print_result(const train::BenchResult& r, bool json) {

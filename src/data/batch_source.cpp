@@ -167,4 +167,13 @@ Tensor BatchSource::picture(int64_t sample, bool flip) const {
   return pixels.permute({2, 0, 1});
 }
 
+Batch part_of(const Batch& batch, int64_t first, int64_t count) {
+  const auto part = [&]<class T>(const std::vector<T>& all) {
+    return std::vector<T>(all.begin() + first, all.begin() + first + count);
+  };
+  const auto rows = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
+  return {batch.index,       rows(batch.pixels), part(batch.captions), part(batch.samples),
+          part(batch.draws), part(batch.ids),    part(batch.flipped),  rows(batch.size_ids)};
+}
+
 }  // namespace emulsion::data

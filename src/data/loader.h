@@ -25,6 +25,9 @@ struct Batch {
   Tensor size_ids;
 };
 
+/// Samples `first` to `first + count`; the tensors are views.
+Batch part_of(const Batch& batch, int64_t first, int64_t count);
+
 /// What chance decided for one draw. A pure function of seed and draw.
 struct Choices {
   bool flip = false;

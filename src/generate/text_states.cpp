@@ -98,11 +98,19 @@ Tensor size_ids(int64_t count, int64_t width, int64_t height) {
   return at::tensor(row, at::kDouble).to(at::kFloat).unsqueeze(0).repeat({count, 1});
 }
 
+int64_t chunk_count(const Model& model, const std::vector<std::string>& prompts, const TextOptions& options) {
+  size_t count = static_cast<size_t>(options.chunks);
+  for (const auto& reader : model.need_text_readers("reading a prompt")) {
+    count = std::max(count, longest(chunks_of(reader.tokenizer, prompts, options.syntax)));
+  }
+  return static_cast<int64_t>(count);
+}
+
 models::Conditioning text_states(const Model& model, const std::vector<std::string>& prompts, const TextOptions& options) {
   EMULSION_CHECK(!prompts.empty(), config, "[text encoder] expected at least one prompt, got none");
   const auto readers = model.need_text_readers("reading a prompt");
   std::vector<Chunks> chunks;
-  size_t count = 1;
+  size_t count = static_cast<size_t>(options.chunks);
   for (const auto& reader : readers) {
     chunks.push_back(chunks_of(reader.tokenizer, prompts, options.syntax));
     count = std::max(count, longest(chunks.back()));

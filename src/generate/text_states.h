@@ -22,7 +22,12 @@ struct TextOptions {
   /// Pixels of the picture, for models that are told its size (SDXL): original and target size, crop (0, 0), as diffusers.
   /// 0: the model's own.
   int64_t width = 0, height = 0;
+  /// At least so many 77-token chunks.
+  int64_t chunks = 1;
 };
+
+/// How many 77-token chunks `text_states` would give these prompts.
+int64_t chunk_count(const models::Model& model, const std::vector<std::string>& prompts, const TextOptions& options = {});
 
 /// All prompts get the same number n of 77-token chunks; shorter ones are filled up with empty text. A chunk passes the
 /// encoders by itself; `pooled` is that of the first.

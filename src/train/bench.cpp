@@ -1,6 +1,7 @@
 #include "train/bench.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <optional>
 
@@ -47,11 +48,16 @@ models::Model random_model(const models::ArchitectureConfig& architecture) {
   return model;
 }
 
+int64_t batch_of(const BenchOptions& options) {
+  return options.batch > 0 ? options.batch : find_model(options.model).batch;
+}
+
 RunConfig config_of(const BenchOptions& options) {
   RunConfig config;
   config.steps = options.steps;
   config.dtype = options.dtype;
   config.ema.enabled = true;
+  config.batch_size = batch_of(options);
   if (options.method == "lora") {
     config.method = LoraMethod{};
   } else {
@@ -84,6 +90,11 @@ double measure_peak(at::ScalarType dtype) {
 
 namespace {
 
+DenoisingInputs part_of(const DenoisingInputs& in, int64_t first, int64_t count) {
+  const auto part = [&](const Tensor& all) { return all.narrow(0, first, count); };
+  return {part(in.latents), part(in.noise), part(in.timesteps), {}};
+}
+
 /// One model with its optimizer, stepping on random inputs.
 class SteppingModel {
  public:
@@ -93,7 +104,7 @@ class SteppingModel {
     models::ArchitectureConfig architecture = chosen.architecture;
     if (options.size > 0) architecture.resolution = options.size;
     models::Model model = random_model(architecture);
-    batch_ = options.batch > 0 ? options.batch : chosen.batch;
+    batch_ = config.batch_size;
     channels_ = architecture.latent_channels;
     side_ = model.unet->net.config().sample_size;
     vocabulary_ = model.tokenizer->vocab_size();
@@ -105,14 +116,15 @@ class SteppingModel {
   /// One optimizer step. -> its loss
   Tensor step(int64_t step) {
     const auto [inputs, ids] = inputs_of(step);
-    Loss loss;
-    {
-      nn::FlopCounter counter;
-      loss = method_->replay(inputs, ids);
-      // Backward repeats the products for the inputs, and for the weights where they train.
-      gflop_ = counter.flops() * flops_factor_ / 1e9;
-    }
-    loss.value.backward();
+    std::atomic<double> flops = 0;
+    const Loss loss = learner_->backward(batch_, 1, [&](int64_t first, int64_t count) {
+      const nn::FlopCounter counter;
+      Loss part = method_->replay(part_of(inputs, first, count), ids.narrow(0, first, count));
+      flops += counter.flops();
+      return part;
+    });
+    // Backward repeats the products for the inputs, and for the weights where they train.
+    gflop_ = flops * flops_factor_ / 1e9;
     learner_->update(step);
     return loss.value;
   }
@@ -143,12 +155,16 @@ class SteppingModel {
 constexpr int64_t kProfiledSteps = 4;
 
 /// Steps of their own, so that recording costs the timed ones nothing. Times and counts are per step.
-std::vector<OperatorTime> profile(SteppingModel& model, const BenchOptions& options) {
+std::vector<OperatorTime> profile(const BenchOptions& options) {
+  RunConfig config = config_of(options);
+  config.lanes = 1;  // what is recorded is what this thread asks for
+  SteppingModel model(options, config);
+  model.step(options.steps);
   const auto begin = Clock::now();
   std::vector<OperatorTime> rows;
   {
     OperatorProfile recorded(options.profile == ProfileDetail::shapes);
-    for (int64_t step = 0; step < kProfiledSteps; ++step) model.step(options.steps + step);
+    for (int64_t step = 0; step < kProfiledSteps; ++step) model.step(options.steps + 1 + step);
     rows = recorded.times();
   }
   double outside = seconds_since(begin);
@@ -190,7 +206,7 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
   result.fastest_step = times.front();
   result.peak_memory_bytes = peak_memory_bytes();
   result.step_gflop = model.gflop();
-  if (options.profile != ProfileDetail::none) result.operators = profile(model, options);
+  if (options.profile != ProfileDetail::none) result.operators = profile(options);
   result.peak_gflops = measure_peak(dtype_of(options.dtype));
   result.share_of_peak = result.step_gflop / result.seconds_per_step / result.peak_gflops;
   return result;

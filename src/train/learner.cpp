@@ -1,5 +1,7 @@
 #include <ATen/record_function.h>
+#include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -25,6 +27,32 @@ NamedTensors with_prefix(const NamedTensors& state, const std::string& prefix) {
   return chosen;
 }
 
+// Networks up to here. Larger ones keep every thread busy with one operation, and lanes would each read all the weights.
+constexpr int64_t kLaneWeights = 64'000'000;
+
+std::unique_ptr<Lanes> lanes_for(const RunConfig& config, const Method& method, const std::vector<Trainable>& trainables) {
+  const bool on_cpu = std::all_of(trainables.begin(), trainables.end(), [](const auto& t) { return t.place->is_cpu(); });
+  const int64_t threads = at::get_num_threads(), wanted = config.lanes > 0 ? config.lanes : threads;
+  const bool fits = config.lanes > 0 || (config.batch_size % threads == 0 && method.weight_count() <= kLaneWeights);
+  return wanted > 1 && fits && on_cpu ? std::make_unique<Lanes>(wanted) : nullptr;
+}
+
+/// The loss of a batch from those of its equal parts.
+Loss joined(const std::vector<Loss>& parts) {
+  std::vector<Tensor> values, per_sample, predictions;
+  for (const Loss& part : parts) {
+    values.push_back(part.value.detach());
+    per_sample.push_back(part.per_sample);
+    if (part.prediction.defined()) predictions.push_back(part.prediction.detach());
+  }
+  return {at::stack(values).mean(), at::cat(per_sample), predictions.empty() ? Tensor() : at::cat(predictions)};
+}
+
+void add_gradient(Tensor& sum, const Tensor& gradient) {
+  if (!gradient.defined()) return;
+  sum.defined() ? void(sum.add_(gradient)) : void(sum = gradient);
+}
+
 }  // namespace
 
 Learner::Learner(const RunConfig& config, Method& method) : config_(config), trainables_(method.trainables()) {
@@ -41,8 +69,34 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
     }
     params.push_back(std::move(param));
   }
+  lanes_ = lanes_for(config, method, trainables_);
   if (config.ema.enabled) ema_ = std::make_unique<optim::Ema>(config.ema, params);
   optimizer_ = std::make_unique<optim::AdamW>(config.optimizer, std::move(params));
+}
+
+Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
+  if (!lanes_ || batch % lanes_->count() != 0) {
+    Loss loss = part(0, batch);
+    (loss.value * scale).backward();
+    return loss;
+  }
+  const int64_t count = batch / lanes_->count();
+  torch::autograd::variable_list places;
+  for (const Trainable& trainable : trainables_) places.push_back(*trainable.place);
+  std::vector<Loss> losses(static_cast<size_t>(lanes_->count()));
+  std::vector<torch::autograd::variable_list> gradients(losses.size());
+  lanes_->run([&](int64_t lane) {
+    Loss& loss = losses[static_cast<size_t>(lane)];
+    loss = part(lane * count, count);
+    gradients[static_cast<size_t>(lane)] =
+        torch::autograd::grad({loss.value * (scale / static_cast<double>(lanes_->count()))}, places, {}, std::nullopt,
+                              /*create_graph=*/false, /*allow_unused=*/true);
+  });
+  at::NoGradGuard no_grad;
+  for (const auto& of_lane : gradients) {
+    for (size_t i = 0; i < places.size(); ++i) add_gradient(places[i].mutable_grad(), of_lane[i]);
+  }
+  return joined(losses);
 }
 
 StepStats Learner::update(int64_t step) {

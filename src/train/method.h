@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ struct Trainable {
 struct StepAddress {
   int64_t step = 0;         // optimizer step, from 0
   int64_t micro_batch = 0;  // within the step
+  /// The whole batch, where the method sees only the samples from `first` on: what a sample gets must not depend on how
+  /// the batch is cut. Null: the method sees the whole.
+  const data::Batch* whole = nullptr;
+  int64_t first = 0;
 };
 
 class Method {
@@ -39,7 +44,10 @@ class Method {
   /// Whether batches need pixels (after `prepare`).
   virtual bool needs_pixels() const { return true; }
 
+  /// A mean over the batch's samples. May be called for several parts of a batch at once.
   virtual Loss loss(const data::Batch& batch, const StepAddress& address) = 0;
+  /// All weights that a step reads, frozen ones too.
+  virtual int64_t weight_count() const { return std::numeric_limits<int64_t>::max(); }
 
   /// Recorded inputs instead of drawn ones; for comparing with other trainers.
   /// Throws Error{unsupported} where a method has no such form.

@@ -26,6 +26,8 @@ class Autoencoder : public Method {
     return all;
   }
 
+  int64_t weight_count() const override { return model_.vae->store.numel(); }
+
   Loss loss(const data::Batch& batch, const StepAddress&) override {
     const models::VaeConfig& vae = model_.vae->net.config();
     const int64_t f = vae.factor();

@@ -131,19 +131,26 @@ Tensor DenoiserMethod::moments(const data::Batch& batch) {
   return at::stack(parts);
 }
 
-/// What the batch's captions and sizes tell the network. Short contexts are padded with the states of empty text.
-models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch) {
+int64_t DenoiserMethod::weight_count() const {
+  return model_.unet->store.numel() + model_.text_encoder->store.numel();
+}
+
+/// What the batch's captions and sizes tell the network. Short contexts are padded with the states of empty text, up to
+/// the longest of `all_captions`.
+models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions) {
   models::Conditioning all;
   if (text_cache_.empty()) {
-    all = generate::text_states(model_, batch.captions, kPlain);
+    generate::TextOptions options = kPlain;
+    options.chunks = generate::chunk_count(model_, all_captions, kPlain);
+    all = generate::text_states(model_, batch.captions, options);
   } else {
     std::vector<Tensor> states, pooled;
     int64_t longest = 0;
+    for (const std::string& caption : all_captions) longest = std::max(longest, text_cache_.at(caption).context.size(1));
     for (const std::string& caption : batch.captions) {
       const models::Conditioning& one = text_cache_.at(caption);
       states.push_back(one.context);
       if (one.pooled.defined()) pooled.push_back(one.pooled);
-      longest = std::max(longest, one.context.size(1));
     }
     for (Tensor& state : states) {
       while (state.size(1) < longest) state = at::cat({state, text_cache_.at("").context}, 1);
@@ -163,14 +170,15 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
     eps.push_back(rng_.normal(one, Purpose::latent, static_cast<uint64_t>(draw)));
     noise.push_back(rng_.normal(one, Purpose::noise, static_cast<uint64_t>(draw)));
   }
-  const int64_t count = static_cast<int64_t>(batch.draws.size());
+  const data::Batch& whole = address.whole ? *address.whole : batch;
+  const int64_t count = static_cast<int64_t>(batch.draws.size()), total = static_cast<int64_t>(whole.draws.size());
   DenoisingInputs in;
   in.latents = models::scale_latents(model_.vae->net.config(), posterior.sample(at::stack(eps)));
   in.noise = at::stack(noise);
   in.timesteps = diffusion::sample_timesteps(config_.objective.timestep_sampling, rng_, address.step,
-                                             address.micro_batch * count, count, count * config_.accumulate,
+                                             address.micro_batch * total + address.first, count, total * config_.accumulate,
                                              denoising_.schedule.size());
-  in.conditioning = conditioning(batch);
+  in.conditioning = conditioning(batch, whole.captions);
   return denoising_(model_.unet->net, in);
 }
 

@@ -29,6 +29,7 @@ class DenoiserMethod : public Method {
 
   void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) override;
   bool needs_pixels() const override { return !latent_cache_; }
+  int64_t weight_count() const override;
   Loss loss(const data::Batch& batch, const StepAddress& address) override;
   Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids) override;
   Tensor preview(const data::BatchSource& source, Reporter& reporter) override;
@@ -47,7 +48,7 @@ class DenoiserMethod : public Method {
   void cache_latents(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter);
   void cache_texts(const data::BatchSource& source, Reporter& reporter);
   Tensor moments(const data::Batch& batch);
-  models::Conditioning conditioning(const data::Batch& batch);
+  models::Conditioning conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions);
 
   Denoising denoising_;
   std::unique_ptr<data::TensorCache> latent_cache_;

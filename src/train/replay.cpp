@@ -9,7 +9,6 @@ NamedTensors replay(const RunConfig& config, Method& method, const io::Safetenso
   EMULSION_CHECK(recording.contains("step.0.latents"), not_found,
                  "[replay] {}: expected 'step.0.latents', .noise, .timesteps and .context or .input_ids; it has none",
                  recording.path().string());
-  const auto trainables = method.trainables();
   Learner learner(config, method);
   NamedTensors out;
   for (int64_t k = 0; recording.contains(fmt::format("step.{}.latents", k)); ++k) {
@@ -30,7 +29,7 @@ NamedTensors replay(const RunConfig& config, Method& method, const io::Safetenso
     loss.value.backward();
     out.emplace_back(name("prediction"), loss.prediction.detach());
     out.emplace_back(name("loss"), loss.value.detach());
-    for (const Trainable& trainable : trainables) {
+    for (const Trainable& trainable : learner.trainables()) {
       Tensor& grad = trainable.place->mutable_grad();
       if (grad.defined()) out.emplace_back(name("grad." + trainable.name), grad.clone());
       if (!update) grad = Tensor();

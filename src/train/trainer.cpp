@@ -41,9 +41,11 @@ Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSourc
 
 Loss Trainer::micro_batch(int64_t k) {
   const data::Batch batch = loader_->next();
-  Loss loss = method_.loss(batch, {step_, k});
+  const int64_t size = static_cast<int64_t>(batch.draws.size());
+  const Loss loss = learner_.backward(size, 1.0 / static_cast<double>(config_.accumulate), [&](int64_t first, int64_t count) {
+    return method_.loss(data::part_of(batch, first, count), {step_, k, &batch, first});
+  });
   check_finite(loss, loss.value.item<double>(), batch, step_);
-  (loss.value / static_cast<double>(config_.accumulate)).backward();
   return loss;
 }
 

@@ -1,10 +1,12 @@
 // The one loop: batches, loss, gradients, update; and everything periodic as hooks.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/lanes.h"
 #include "core/progress.h"
 #include "data/loader.h"
 #include "optim/adamw.h"
@@ -23,10 +25,17 @@ struct StepStats {
   double seconds = 0;
 };
 
+/// The loss of `count` samples of a batch from `first`. Called from several threads at once.
+using PartLoss = std::function<Loss(int64_t first, int64_t count)>;
+
 /// The trained tensors with optimizer and moving average: what a checkpoint holds.
 class Learner {
  public:
   Learner(const RunConfig& config, Method& method);
+
+  /// The loss of a whole batch; `scale` times its gradients are added to those in the trained tensors. Small networks take
+  /// the batch in as many parts as there are lanes (core/lanes.h), and the parts' gradients are added in order.
+  Loss backward(int64_t batch, double scale, const PartLoss& part);
 
   /// One optimizer step on gradients that backward() left in the trained tensors; clears them.
   /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then.
@@ -41,11 +50,13 @@ class Learner {
   void settle();
 
   int64_t numel() const;
+  const std::vector<Trainable>& trainables() const { return trainables_; }
   const std::vector<optim::Param>& params() const { return optimizer_->params(); }
 
  private:
   const RunConfig& config_;
   std::vector<Trainable> trainables_;
+  std::unique_ptr<Lanes> lanes_;  // none: a batch is computed whole
   std::unique_ptr<optim::Ema> ema_;
   std::unique_ptr<optim::AdamW> optimizer_;
 };

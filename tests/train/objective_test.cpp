@@ -58,12 +58,34 @@ data::Batch batch_of(int64_t first, int64_t count) {
   return batch;
 }
 
-class AccumulationTest : public ::testing::TestWithParam<const char*> {
+/// Cutting a batch changes last digits only: sums are taken in another order.
+void expect_same_gradients(const std::vector<Trainable>& one, const std::vector<Trainable>& two) {
+  ASSERT_EQ(one.size(), two.size());
+  double largest = 0;
+  for (const Trainable& trainable : one) {
+    if (trainable.place->grad().defined()) largest = std::max(largest, trainable.place->grad().abs().max().item<double>());
+  }
+  EXPECT_GT(largest, 0);
+  for (size_t i = 0; i < one.size(); ++i) {
+    ASSERT_TRUE(one[i].place->grad().defined() && two[i].place->grad().defined()) << one[i].name;
+    // Gradients that cancel exactly (the bias of a key) are rounding noise on both sides.
+    if (one[i].place->grad().abs().max().item<double>() < 1e-6 * largest) continue;
+    EXPECT_TRUE(test::close(two[i].place->grad(), one[i].place->grad(), 2e-5)) << one[i].name;
+  }
+}
+
+class CutBatchTest : public ::testing::TestWithParam<const char*> {
  protected:
-  std::unique_ptr<Method> method(int64_t accumulate) const {
-    const std::string kind = GetParam();
+  RunConfig config(int64_t accumulate, int64_t lanes = 1) const {
     RunConfig config = test::in_memory(DiffusionMethod{});
     config.accumulate = accumulate;
+    config.lanes = lanes;
+    config.batch_size = 8;
+    return config;
+  }
+
+  std::unique_ptr<Method> method(RunConfig config) const {
+    const std::string kind = GetParam();
     config.objective.timestep_sampling = diffusion::TimestepSampling::stratified;
     if (kind == "diffusion") return make_diffusion_method(config, test::tiny_model());
     if (kind == "autoencoder") {
@@ -82,8 +104,8 @@ class AccumulationTest : public ::testing::TestWithParam<const char*> {
   }
 };
 
-TEST_P(AccumulationTest, TwoPassesOfFourAreOnePassOfEight) {
-  const auto whole = method(1), halves = method(2);
+TEST_P(CutBatchTest, TwoPassesOfFourAreOnePassOfEight) {
+  const auto whole = method(config(1)), halves = method(config(2));
   const auto one = whole->trainables(), two = halves->trainables();
   const Loss loss = whole->loss(batch_of(0, 8), {.step = 3, .micro_batch = 0});
   loss.value.backward();
@@ -95,20 +117,36 @@ TEST_P(AccumulationTest, TwoPassesOfFourAreOnePassOfEight) {
     EXPECT_TRUE(test::close(part.per_sample, loss.per_sample.narrow(0, 4 * k, 4), 1e-5));
   }
   EXPECT_NEAR(mean, loss.value.item<double>(), 1e-5 * std::abs(mean));
-  ASSERT_EQ(one.size(), two.size());
-  double largest = 0;
-  for (const Trainable& trainable : one) {
-    if (trainable.place->grad().defined()) largest = std::max(largest, trainable.place->grad().abs().max().item<double>());
-  }
-  EXPECT_GT(largest, 0);
-  for (size_t i = 0; i < one.size(); ++i) {
-    ASSERT_TRUE(one[i].place->grad().defined() && two[i].place->grad().defined()) << one[i].name;
-    // Gradients that cancel exactly (the bias of a key) are rounding noise on both sides.
-    if (one[i].place->grad().abs().max().item<double>() < 1e-6 * largest) continue;
-    EXPECT_TRUE(test::close(two[i].place->grad(), one[i].place->grad(), 2e-5)) << one[i].name;
-  }
+  expect_same_gradients(one, two);
 }
-INSTANTIATE_TEST_SUITE_P(Methods, AccumulationTest, ::testing::Values("autoencoder", "diffusion", "lora"));
+
+TEST_P(CutBatchTest, LanesGiveTheGradientsOfTheWholeBatchAndTheSameBitsEachTime) {
+  data::Batch batch = batch_of(0, 8);
+  // Two chunks of text in the first half, one in the second: all contexts must still have the same length.
+  for (int word = 0; word < 100; ++word) batch.captions[1] += " word";
+  const auto run = [&](int64_t lanes, Method& method) {
+    const RunConfig settings = config(1, lanes);
+    Learner learner(settings, method);
+    const auto part = [&](int64_t first, int64_t count) {
+      return method.loss(data::part_of(batch, first, count), {3, 0, &batch, first});
+    };
+    return std::pair(learner.backward(8, 1, part), learner.trainables());
+  };
+  const auto whole = method(config(1)), lanes = method(config(1)), again = method(config(1));
+  const auto [one, one_trained] = run(1, *whole);
+  const auto [four, four_trained] = run(4, *lanes);
+  const auto [repeated, repeated_trained] = run(4, *again);
+  EXPECT_NEAR(four.value.item<double>(), one.value.item<double>(), 1e-5 * std::abs(one.value.item<double>()));
+  EXPECT_TRUE(test::close(four.per_sample, one.per_sample.detach(), 1e-5));
+  EXPECT_TRUE(test::close(four.prediction, one.prediction.detach(), 1e-5));
+  EXPECT_TRUE(at::equal(four.value, repeated.value));
+  for (size_t i = 0; i < four_trained.size(); ++i) {
+    EXPECT_TRUE(at::equal(four_trained[i].place->grad(), repeated_trained[i].place->grad())) << four_trained[i].name;
+  }
+  expect_same_gradients(one_trained, four_trained);
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora"));
 
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
   const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());

@@ -57,4 +57,10 @@ fs::path output_path(const std::string& output, const generate::Request& request
   return path.parent_path() / fmt::format("{}-{}.png", path.stem().string(), index + 1);
 }
 
+fs::path grid_path(const std::string& output, const generate::Request& request) {
+  const fs::path path = output;
+  if (path.extension() != ".png") return path / fmt::format("grid-{}.png", request.seed);
+  return path.parent_path() / fmt::format("{}-grid.png", path.stem().string());
+}
+
 }  // namespace emulsion::app

@@ -31,4 +31,7 @@ std::string slug(const std::string& prompt);
 std::filesystem::path output_path(const std::string& output, const generate::Request& request,
                                   size_t index);
 
+/// Where the grid of a request goes: x-grid.png beside x.png, or grid-<seed>.png in the folder.
+std::filesystem::path grid_path(const std::string& output, const generate::Request& request);
+
 }  // namespace emulsion::app

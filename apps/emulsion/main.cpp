@@ -1,5 +1,6 @@
 // The emulsion program: picks the verb, and turns what goes wrong into a message and an exit code.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <span>
 #include <string_view>
@@ -86,6 +87,24 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
                                          guess.empty() ? "; " + help : guess)};
 }
 
+/// Whether `word` names an option of `verb` that takes a value.
+bool takes_value(const CLI::App& verb, const std::string& word) {
+  const CLI::Option* option = word.starts_with('-') ? verb.get_option_no_throw(word) : nullptr;
+  return option != nullptr && option->get_items_expected_max() > 0;
+}
+
+/// The parser takes "[a, b]" for a list, and prompts may look like that: "[a|b]". A space behind it, which means nothing to
+/// a prompt, keeps it whole.
+std::vector<std::string> with_brackets_kept(const CLI::App& app, std::span<char*> arguments) {
+  std::vector<std::string> words(arguments.begin(), arguments.end());
+  const auto verbs = app.get_subcommands([&](const CLI::App* v) { return !words.empty() && v->get_name() == words[0]; });
+  if (verbs.empty()) return words;
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (words[i].starts_with('[') && words[i].ends_with(']') && !takes_value(*verbs.front(), words[i - 1])) words[i] += ' ';
+  }
+  return words;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains Stable Diffusion models and draws with them.", "emulsion");
   app.set_help_flag("-h,--help", "Show this and stop");
@@ -101,9 +120,12 @@ int run(int argc, char** argv) {
     std::fputs(kOverview, stdout);
     return 0;
   }
-  check_verb(app, std::span(argv, static_cast<size_t>(argc)).subspan(1));
+  const std::span arguments = std::span(argv, static_cast<size_t>(argc)).subspan(1);
+  check_verb(app, arguments);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words = with_brackets_kept(app, arguments);
+    std::ranges::reverse(words);  // as the parser wants them
+    app.parse(std::move(words));
   } catch (const CLI::Success& asked) {  // --help, --version
     app.exit(asked);
   } catch (const CLI::ParseError& error) {

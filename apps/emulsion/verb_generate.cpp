@@ -1,6 +1,7 @@
 // emulsion generate: pictures from prompts.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 
 #include "adapters/adapter_set.h"
 #include "arguments.h"
@@ -8,7 +9,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "core/stop.h"
-#include "generate/generate.h"
+#include "generate/parameters.h"
 #include "io/image.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
@@ -23,11 +24,11 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Arguments {
-  std::string model, size, dtype = "float32", syntax = "weighted", output = ".";
+  std::string model, size, dtype = "float32", syntax = "weighted", rng = "emulsion", output = ".";
   std::string init_latents, save_latents;
   std::vector<std::string> loras;
   int64_t batch = 1;
-  bool json = false;
+  bool grid = false, json = false;
   generate::Request request;
 };
 
@@ -45,16 +46,42 @@ generate::Request request_of(const Arguments& arguments) {
                  "--batch: expected 1 to 1024, got {}", arguments.batch);
   request.prompts.clear();
   for (const std::string& prompt : arguments.request.prompts) {
-    request.prompts.insert(request.prompts.end(), static_cast<size_t>(arguments.batch), prompt);
+    std::string text = prompt;
+    if (text.ends_with("] ")) text.pop_back();  // see with_brackets_kept in main.cpp
+    request.prompts.insert(request.prompts.end(), static_cast<size_t>(arguments.batch), text);
   }
   if (!arguments.size.empty()) {
     const auto [width, height] = parse_size(arguments.size);
     request.width = width;
     request.height = height;
   }
+  request.rng = config::value_of<NoiseSource>(arguments.rng);
   if (arguments.syntax == "plain") request.prompt_syntax = generate::PromptSyntax::plain;
   if (!arguments.init_latents.empty()) request.init_latents = read_latents(arguments.init_latents);
   return request;
+}
+
+/// LoRA files while they act.
+struct Loras {
+  Loras(const std::vector<std::string>& arguments, const models::Model& model) {
+    for (const std::string& text : arguments) {
+      const auto [file, weight] = file_and_weight(text);
+      sets.push_back(weights::load_adapter(file, model.components()));
+      tags.push_back({"lora", fs::path(file).stem().string(), weight, weight});
+    }
+    std::vector<adapters::ActiveAdapters::Entry> entries;
+    for (size_t i = 0; i < sets.size(); ++i) entries.push_back({&sets[i], tags[i].unet_strength});
+    active.emplace(entries);
+  }
+  std::vector<adapters::AdapterSet> sets;
+  std::vector<models::NetworkTag> tags;
+  std::optional<adapters::ActiveAdapters> active;
+};
+
+/// Pictures that are drawn together: eight of 512 x 512, or as many of another size as have their pixels.
+size_t pictures_at_once(const generate::Request& request) {
+  constexpr int64_t kPixels = 8 * 512 * 512;
+  return static_cast<size_t>(std::max<int64_t>(1, kPixels / (request.width * request.height)));
 }
 
 void draw(const Arguments& arguments) {
@@ -64,36 +91,37 @@ void draw(const Arguments& arguments) {
   generate::Request request = request_of(arguments);
   const at::ScalarType dtype = arguments.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   models::Model model = weights::load_model_folder(arguments.model, {.dtype = dtype, .parts = {}});
-
-  std::vector<std::pair<std::string, double>> names;
-  std::vector<adapters::AdapterSet> sets;
-  std::vector<double> strengths;
-  for (const std::string& text : arguments.loras) {
-    const auto [file, weight] = file_and_weight(text);
-    sets.push_back(weights::load_adapter(file, model.components()));
-    strengths.push_back(weight);
-    names.emplace_back(fs::path(file).stem().string(), weight);
-  }
-  std::vector<adapters::ActiveAdapters::Entry> entries;
-  for (size_t i = 0; i < sets.size(); ++i) entries.push_back({&sets[i], strengths[i]});
-  const adapters::ActiveAdapters active(entries);
-
+  const Loras loras(arguments.loras, model);
   request = generate::resolve(request, model);
-  const Tensor latents = generate::sample_latents(model, request, *reporter);
-  if (!arguments.save_latents.empty())
-    io::write_safetensors(arguments.save_latents, {{"latents", latents.cpu()}});
-  const Tensor pictures = generate::decode_latents(model, latents);
   // A folder may be given as "pictures/": its name is before the slash.
   const std::string model_name = fs::path(arguments.model).lexically_normal().filename().string();
-  for (int64_t i = 0; i < pictures.size(0); ++i) {
-    const auto index = static_cast<size_t>(i);
-    const fs::path path = output_path(arguments.output, request, index);
-    io::write_png(path, pictures[i],
-                  {{"parameters", generate::parameters_text(request, index, model_name, names)}});
-    const io::JsonFields event = {
-        {"event", "picture"}, {"path", path.string()}, {"seed", request.seed + i}};
+
+  std::vector<Tensor> latents, pictures;
+  const auto write = [&](const fs::path& path, const Tensor& picture, size_t index) {
+    const auto text = generate::infotext_of(request, index, model_name, loras.tags);
+    io::write_png(path, picture, {{"parameters", generate::to_text(text)}});
+    const io::JsonFields event = {{"event", "picture"},
+                                  {"path", path.string()},
+                                  {"seed", request.seed + static_cast<int64_t>(index)}};
     std::printf("%s\n", arguments.json ? io::json_line(event).c_str() : path.c_str());
+    std::fflush(stdout);
+  };
+  const size_t count = request.prompts.size(), at_once = pictures_at_once(request);
+  for (size_t first = 0; first < count; first += at_once) {
+    const auto part = generate::part_of(request, first, std::min(at_once, count - first));
+    latents.push_back(generate::sample_latents(model, part, *reporter));
+    pictures.push_back(generate::decode_latents(model, latents.back()));
+    for (size_t i = 0; i < part.prompts.size(); ++i) {
+      write(output_path(arguments.output, request, first + i),
+            pictures.back()[static_cast<int64_t>(i)], first + i);
+    }
   }
+  if (arguments.grid && count > 1) {
+    const auto columns = generate::grid_columns(static_cast<int64_t>(count));
+    write(grid_path(arguments.output, request), generate::make_grid(at::cat(pictures), columns), 0);
+  }
+  if (!arguments.save_latents.empty())
+    io::write_safetensors(arguments.save_latents, {{"latents", at::cat(latents).cpu()}});
 }
 
 }  // namespace
@@ -115,8 +143,14 @@ void add_generate(CLI::App& app) {
       ->allow_extra_args(false);
   option("--seed", r.seed, "N", "Of the first picture; the next ones count up [0]")
       ->check(CLI::NonNegativeNumber);
+  option("--rng", a->rng, "KIND", "What a seed means: emulsion, cpu (PyTorch), nv (CUDA) [emulsion]")
+      ->check(CLI::IsMember({"emulsion", "cpu", "nv"}));
   option("--steps", r.steps, "N", "Steps of the sampler [20]")->check(CLI::Range(1, 1000));
   option("--cfg", r.cfg, "X", "Guidance scale; 1: none [7]")->check(CLI::NonNegativeNumber);
+  option("--cfg-rescale", r.cfg_rescale, "X", "0 to 1, against burnt colours of a large --cfg [0]")
+      ->check(CLI::Range(0.0, 1.0));
+  option("--clip-skip", r.clip_skip, "N", "Text state N layers from the end [the model's]")
+      ->check(CLI::Range(0, 24));
   option("--sampler", r.sampler, "ID", "ddim, euler, euler_ancestral, dpmpp_2m [the model's]");
   option("--schedule", r.schedule, "ID",
          "normal, karras, leading, linspace, trailing [the model's]");
@@ -132,6 +166,7 @@ void add_generate(CLI::App& app) {
   option("--save-latents", a->save_latents, "FILE",
          "Write the final latents, in the scale of the U-Net");
   option("-o,--output", a->output, "PATH", "A .png file, or a folder [.]");
+  verb->add_flag("--grid", a->grid, "Also write all pictures side by side");
   add_json(*verb, a->json);
   verb->callback([a] { draw(*a); });
 }

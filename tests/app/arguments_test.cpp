@@ -41,6 +41,8 @@ TEST(ArgumentsTest, PicturesAreNamedAfterPromptAndSeedOrNumbered) {
   EXPECT_EQ(output_path("out/x.png", request, 1), "out/x-2.png");
   request.prompts = {"a cat"};
   EXPECT_EQ(output_path("out/x.png", request, 0), "out/x.png");
+  EXPECT_EQ(grid_path("out/x.png", request), "out/x-grid.png");
+  EXPECT_EQ(grid_path("out", request), "out/grid-7.png");
 }
 
 bool any_speaks_of(const std::vector<std::string>& texts, const std::string& word) {

@@ -143,22 +143,46 @@ TEST_F(GenerateTest, DecodedPicturesAreBytesOfTheRightSize) {
                   {"NaN", "float32"});
 }
 
-TEST(ParametersTextTest, ReadsLikeThatOfOtherPrograms) {
-  Request request;
-  request.prompts = {"a cat", "a (dog:1.2), \"big\""};
-  request.negative = "blurry";
-  request.seed = 41;
-  request.steps = 12;
-  request.cfg = 6.5;
-  request.sampler = "euler";
-  request.schedule = "karras";
-  request.width = 64;
-  request.height = 32;
-  EXPECT_EQ(parameters_text(request, 1, "tiny", {{"style", 0.8}}),
-            "a (dog:1.2), \"big\" <lora:style:0.8>\nNegative prompt: blurry\nSteps: 12, Sampler: euler, Schedule type: karras, "
-            "CFG scale: 6.5, Seed: 42, Size: 64x32, Model: tiny, Version: emulsion");
-  request.negative.clear();
-  EXPECT_EQ(parameters_text(request, 0, "tiny", {}).find("Negative"), std::string::npos);
+TEST_F(GenerateTest, ASeedMeansWhatTheSourceOfNoiseSays) {
+  Request request = request_for({"a", "b"});
+  request.sampler = "euler_ancestral";
+  request.seed = 11;
+  std::vector<Tensor> drawn;
+  for (const NoiseSource source : {NoiseSource::emulsion, NoiseSource::cpu, NoiseSource::nv}) {
+    request.rng = source;
+    request.init_latents = Tensor();
+    drawn.push_back(draw(request));
+    // The first numbers of each picture's sequence are its initial latents; the sampler's follow, given latents or not.
+    request.init_latents = BatchNoise(source, 11, 2).draw({4, 8, 8});
+    EXPECT_TRUE(at::equal(drawn.back(), draw(request)));
+  }
+  EXPECT_FALSE(test::close(drawn[0], drawn[1], 1e-1));
+  EXPECT_FALSE(test::close(drawn[1], drawn[2], 1e-1));
+}
+
+TEST_F(GenerateTest, PartsOfARequestAreTheSamePictures) {
+  Request request = request_for({"a", "b", "a b"});
+  request.seed = 3;
+  const Tensor all = draw(request);
+  EXPECT_TRUE(test::close(draw(part_of(request, 1, 2)), all.narrow(0, 1, 2), 1e-4));
+  request.init_latents = at::randn({3, 4, 8, 8});
+  EXPECT_TRUE(at::equal(part_of(request, 2, 1).init_latents, request.init_latents.narrow(0, 2, 1)));
+}
+
+TEST_F(GenerateTest, ARescaledGuidanceIsAnotherPicture) {
+  Request request = request_for({"a"});
+  request.cfg = 12;
+  const Tensor plain = draw(request);
+  request.cfg_rescale = 0.7;
+  EXPECT_FALSE(test::close(draw(request), plain, 1e-3));
+  request.cfg_rescale = 0;
+  request.clip_skip = 2;
+  EXPECT_THROW(draw(request), Error);  // the text encoder has one layer
+}
+
+TEST(GridTest, AGridIsAboutAsWideAsHigh) {
+  const std::vector<std::pair<int64_t, int64_t>> cases = {{1, 1}, {2, 2}, {3, 2}, {4, 2}, {6, 3}, {9, 3}, {10, 4}, {16, 4}};
+  for (const auto& [count, columns] : cases) EXPECT_EQ(grid_columns(count), columns) << count;
 }
 
 TEST(GridTest, PicturesStandInRowsWithWhiteBetween) {

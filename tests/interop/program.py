@@ -37,10 +37,11 @@ def json_lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def generate(model, prompts, folder, *, latents=None, loras=(), negative=None, steps=6, cfg=12.0, **options):
+def generate(model, prompts, folder, *, latents=None, loras=(), negative=None, steps=6, cfg=12.0, syntax="plain",
+             **options):
     """Draws with Emulsion. Returns the final latents and the pictures [B,H,W,3] uint8."""
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = ["generate", model, *prompts, "--prompt-syntax", "plain", "--steps", steps, "--cfg", cfg]
+    arguments = ["generate", model, *prompts, "--prompt-syntax", syntax, "--steps", steps, "--cfg", cfg]
     if latents is not None:
         save_file({"latents": latents.contiguous()}, folder / "start.safetensors")
         arguments += ["--init-latents", folder / "start.safetensors"]

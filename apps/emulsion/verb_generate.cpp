@@ -13,10 +13,11 @@
 #include "io/image.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
+#include "model_arguments.h"
 #include "terminal.h"
 #include "verbs.h"
 #include "weights/adapter_file.h"
-#include "weights/model_folder.h"
+#include "weights/load_model.h"
 
 namespace emulsion::app {
 namespace {
@@ -24,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Arguments {
-  std::string model, size, dtype = "float32", syntax = "weighted", rng = "emulsion", output = ".";
+  ModelArguments model_options;
+  std::string model, vae, size, dtype = "float32", syntax = "weighted", rng = "emulsion", output = ".";
   std::string init_latents, save_latents;
   std::vector<std::string> loras;
   int64_t batch = 1;
@@ -90,7 +92,8 @@ void draw(const Arguments& arguments) {
   const auto reporter = make_reporter(arguments.json);
   generate::Request request = request_of(arguments);
   const at::ScalarType dtype = arguments.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  models::Model model = weights::load_model_folder(arguments.model, {.dtype = dtype, .parts = {}});
+  models::Model model = weights::load_model(arguments.model, load_options(arguments.model_options, dtype));
+  if (!arguments.vae.empty()) weights::replace_vae(model, arguments.vae, dtype);
   const Loras loras(arguments.loras, model);
   request = generate::resolve(request, model);
   // A folder may be given as "pictures/": its name is before the slash.
@@ -136,9 +139,11 @@ void add_generate(CLI::App& app) {
   const auto option = [&](const char* name, auto& value, const char* text, const char* about) {
     return verb->add_option(name, value, about)->option_text(text);
   };
-  option("model", a->model, "MODEL", "Model folder (diffusers layout)")->required();
+  option("model", a->model, "MODEL", "Model folder (diffusers layout) or single file")->required();
   option("prompt", r.prompts, "PROMPT...", "What to draw")->required();
   option("--negative", r.negative, "TEXT", "What not to draw");
+  add_model_arguments(*verb, a->model_options);
+  option("--vae", a->vae, "VAE", "Draw with this autoencoder: a file or folder, of its own or of a model");
   option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")
       ->allow_extra_args(false);
   option("--seed", r.seed, "N", "Of the first picture; the next ones count up [0]")

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -25,6 +26,14 @@ FileMap::FileMap(std::filesystem::path path) : path_(std::move(path)) {
 
 FileMap::~FileMap() {
   if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+void FileMap::release(size_t begin, size_t end) const {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  begin = (begin + page - 1) / page * page;
+  end = end == size_ ? size_ : end / page * page;
+  // A hint: what the system makes of it changes no result.
+  if (begin < end) (void)::madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
 
 }  // namespace emulsion::io

@@ -20,6 +20,9 @@ class FileMap {
   char* data() const { return data_; }
   std::string_view bytes() const { return {data_, size_}; }
 
+  /// Gives back the whole pages within these bytes; they are read anew if looked at again.
+  void release(size_t begin, size_t end) const;
+
  private:
   std::filesystem::path path_;
   char* data_ = nullptr;

@@ -35,4 +35,8 @@ class SafetensorsFile : public TensorFile {
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
+/// SHA-256 of the bytes that write_safetensors puts behind the header: what `modelspec.hash_sha256`
+/// and kohya's `sshs_model_hash` are of.
+std::string safetensors_data_sha256(const NamedTensors& tensors);
+
 }  // namespace emulsion::io

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "io/atomic_file.h"
 #include "io/content.h"
+#include "io/hash.h"
 #include "io/safetensors.h"
 #include "io/safetensors_header.h"
 
@@ -89,8 +90,9 @@ std::string header_json(const std::filesystem::path& path, const std::vector<Ite
   return json;
 }
 
-// Halves what does not lie in order until a copy of it is small.
-void write_in_order(AtomicFile& file, const Tensor& tensor) {
+// Halves what does not lie in order until a copy of it is small. `Sink` has write(data, size).
+template <class Sink>
+void write_in_order(Sink& file, const Tensor& tensor) {
   const int64_t size = static_cast<int64_t>(tensor.nbytes());
   if (size == 0) return;
   if (tensor.is_cpu() && tensor.is_contiguous()) {
@@ -106,7 +108,18 @@ void write_in_order(AtomicFile& file, const Tensor& tensor) {
   }
 }
 
+struct HashSink {
+  Sha256 hash;
+  void write(const void* data, size_t size) { hash.update(data, size); }
+};
+
 }  // namespace
+
+std::string safetensors_data_sha256(const NamedTensors& tensors) {
+  HashSink sink;
+  for (const Item& item : sorted_items("", tensors)) write_in_order(sink, item.tensor->detach().resolve_neg());
+  return sink.hash.finish();
+}
 
 void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata) {

@@ -72,6 +72,10 @@ NamedTensors TensorFile::tensors() const {
   return all;
 }
 
+void TensorFile::release(const Entry& entry) const {
+  maps_[entry.shard]->release(entry.begin, entry.end);
+}
+
 Tensor TensorFile::view(const Entry& entry) const {
   const std::shared_ptr<FileMap>& map = maps_[entry.shard];
   char* const data = map->data() + entry.begin;

@@ -51,6 +51,10 @@ class TensorFile {
   /// All tensors, in the order of entries().
   NamedTensors tensors() const;
 
+  /// Says that this tensor's data was copied and is not needed soon, so that its pages need not stay
+  /// in memory. What was written to them through a tensor() is lost.
+  void release(const Entry& entry) const;
+
   /// The strings under "__metadata__"; of a torch file, the texts and numbers among its tensors
   /// ("global_step" -> "470000", True and False as in Python).
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

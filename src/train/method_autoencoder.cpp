@@ -5,6 +5,7 @@
 #include "core/stop.h"
 #include "generate/generate.h"
 #include "train/methods.h"
+#include "weights/load_model.h"
 #include "weights/model_folder.h"
 
 namespace emulsion::train {
@@ -120,7 +121,7 @@ std::unique_ptr<Method> make_autoencoder_method(const RunConfig& config) {
   if (config.model.path.empty()) {
     model.vae = models::new_vae(models::vae_config(config.model.architecture), Rng(static_cast<uint64_t>(config.seed)));
   } else {
-    model = weights::load_model_folder(config.model.path, {.dtype = at::kFloat, .parts = {"vae"}});
+    model = weights::load_model(config.model.path, {.dtype = at::kFloat, .parts = {"vae"}});
   }
   model.need_vae("training it");
   model.convert(dtype_of(config.dtype));

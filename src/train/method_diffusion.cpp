@@ -1,6 +1,7 @@
 // Latent diffusion with text conditioning, whole networks: from random weights, or fine-tuning.
 #include "core/error.h"
 #include "train/methods.h"
+#include "weights/load_model.h"
 #include "weights/model_folder.h"
 
 namespace emulsion::train {
@@ -29,11 +30,10 @@ class Diffusion : public DenoiserMethod {
   std::filesystem::path save_result(const std::filesystem::path& run_folder) override {
     // What did not train is written as it was read, not as it was rounded for computing.
     if (config_.dtype != ComputeDtype::float32) {
-      const std::string& from = config_.model.vae.empty() ? config_.model.path : config_.model.vae;
-      model_.vae = weights::load_model_folder(from, {.dtype = at::kFloat, .parts = {"vae"}}).vae;
+      weights::replace_vae(model_, config_.model.vae.empty() ? config_.model.path : config_.model.vae);
       if (!train_text_encoder_ && !config_.model.path.empty()) {
         model_.text_encoder =
-            weights::load_model_folder(config_.model.path, {.dtype = at::kFloat, .parts = {"text_encoder"}}).text_encoder;
+            weights::load_model(config_.model.path, {.dtype = at::kFloat, .parts = {"text_encoder"}}).text_encoder;
       }
     }
     weights::save_model_folder(run_folder / "model", model_);
@@ -50,7 +50,7 @@ class Diffusion : public DenoiserMethod {
 /// The autoencoder of an existing model with new networks around it.
 models::Model new_model(const RunConfig& config) {
   models::ArchitectureConfig architecture = config.model.architecture;
-  models::Model model = weights::load_model_folder(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}});
+  models::Model model = weights::load_model(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}});
   const auto& vae = model.need_vae("a new diffusion model").config();
   architecture.latent_channels = vae.latent_channels;
   models::UNetConfig unet = models::unet_config(architecture);
@@ -73,9 +73,9 @@ std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::M
 }
 
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config) {
-  models::Model model = config.model.path.empty() ? new_model(config) : weights::load_model_folder(config.model.path);
+  models::Model model = config.model.path.empty() ? new_model(config) : weights::load_model(config.model.path);
   if (!config.model.path.empty() && !config.model.vae.empty()) {
-    model.vae = weights::load_model_folder(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}}).vae;
+    weights::replace_vae(model, config.model.vae);
   }
   return make_diffusion_method(config, std::move(model));
 }

@@ -2,7 +2,7 @@
 #include "core/error.h"
 #include "train/methods.h"
 #include "weights/adapter_file.h"
-#include "weights/model_folder.h"
+#include "weights/load_model.h"
 
 namespace emulsion::train {
 namespace {
@@ -87,9 +87,9 @@ std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model 
 }
 
 std::unique_ptr<Method> make_lora_method(const RunConfig& config) {
-  models::Model model = weights::load_model_folder(config.model.path);
+  models::Model model = weights::load_model(config.model.path);
   if (!config.model.vae.empty()) {
-    model.vae = weights::load_model_folder(config.model.vae, {.dtype = at::kFloat, .parts = {"vae"}}).vae;
+    weights::replace_vae(model, config.model.vae);
   }
   return make_lora_method(config, std::move(model));
 }

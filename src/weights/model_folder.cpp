@@ -3,8 +3,12 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
+#include "weights/part_folder.h"
+#include "weights/part_places.h"
+#include "weights/refuse.h"
 
 namespace emulsion::weights {
 namespace {
@@ -15,53 +19,97 @@ using models::Model;
 constexpr const char* kDiffusersFile = "diffusion_pytorch_model.safetensors";
 constexpr const char* kTransformersFile = "model.safetensors";
 constexpr const char* kTextPrefix = "text_model.";
+constexpr const char* kFolderParts[] = {"unet", "vae", "text_encoder", "text_encoder_2"};
 
-/// The file's tensors under our names. Buffers that are no weights are left out by name.
-NamedTensors named_tensors(const io::SafetensorsFile& file) {
-  NamedTensors tensors;
-  for (const auto& entry : file.entries()) {
-    std::string name = entry.name;
-    if (name.starts_with(kTextPrefix)) name.erase(0, std::string_view(kTextPrefix).size());
-    if (name == "embeddings.position_ids") continue;  // old transformers saved this constant
-    tensors.emplace_back(name, file.tensor(entry.name));
-  }
-  return tensors;
+nlohmann::json json_of(const fs::path& file) {
+  if (!fs::exists(file)) return nlohmann::json::object();
+  auto json = nlohmann::json::parse(io::read_file(file), nullptr, /*allow_exceptions=*/false);
+  return json.is_object() ? json : nlohmann::json::object();
 }
 
-/// diffusers' StableDiffusionXLPipeline has it switched on where the file does not say.
-bool zeros_for_empty_prompt(const fs::path& file) {
-  if (!fs::exists(file)) return true;
-  const auto index = nlohmann::json::parse(io::read_file(file), nullptr, /*allow_exceptions=*/false);
-  return !index.is_object() || index.value("force_zeros_for_empty_prompt", true);
+// --- Reading -------------------------------------------------------------------------------------------
+
+/// Where a part lies: its own folder within the model's, or the very folder that was given.
+fs::path folder_of(const fs::path& folder, const std::string& part) {
+  if (fs::is_directory(folder / part)) return folder / part;
+  if (fs::exists(folder / "model_index.json") || !fs::exists(folder / "config.json")) return {};
+  const auto config = json_of(folder / "config.json");
+  const std::string text = config.dump();
+  const bool fits = part == "vae"            ? text.find("\"AutoencoderKL\"") != text.npos
+                    : part == "unet"         ? text.find("\"UNet2DConditionModel\"") != text.npos
+                    : part == "text_encoder" ? text.find("\"CLIPTextModel") != text.npos
+                                             : false;
+  return fits ? folder : fs::path();
 }
 
-std::string list_some(const std::vector<std::string>& names) {
-  const size_t shown = std::min<size_t>(names.size(), 5);
-  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + shown, ", "));
-  return names.size() > shown ? text + fmt::format(" and {} more", names.size() - shown) : text;
+/// The names that a file has; where no table knows it, those that it should have, so that what is missing is named.
+FoundPart found_part(const io::TensorFile& file, const std::string& part) {
+  if (auto found = find_lone_part(file, part)) return std::move(*found);
+  const Naming naming = part.starts_with("text_encoder") ? Naming::prefixed_clip : Naming::diffusers;
+  return {part, "", naming, PartTensors(file, "")};
 }
 
-std::string folder_listing(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names.empty() ? "nothing" : list_some(names);
+std::vector<std::string> ignorable_in_folder(const std::string& part, bool with_projection) {
+  std::vector<std::string> patterns = ignorable_in(part);
+  if (part.starts_with("text_encoder") && !with_projection) patterns.push_back("text_projection*");
+  return patterns;
 }
 
-fs::path weights_file(const fs::path& part, const char* name) {
-  if (fs::exists(part / name)) return part / name;
-  throw Error(ErrorCode::not_found, fmt::format("[{}] expected {}, found {}", part.string(), name, folder_listing(part)));
+bool with_projection(const models::ClipTextConfig& config) { return config.with_projection; }
+template <class Config>
+bool with_projection(const Config&) {
+  return false;
 }
 
 template <class Net, class Config>
-std::unique_ptr<models::Part<Net>> load_part(const fs::path& part, Config (*parse)(const std::string&, const std::string&),
-                                             const char* file_name, at::ScalarType dtype) {
-  const fs::path config_file = part / "config.json";
-  EMULSION_CHECK(fs::exists(config_file), not_found, "[{}] expected config.json, found {}", part.string(),
-                 folder_listing(part));
-  auto made = std::make_unique<models::Part<Net>>(parse(io::read_file(config_file), config_file.string()));
-  load_component(made->store, weights_file(part, file_name), dtype);
-  return made;
+void load_part(const fs::path& folder, const std::string& part, Config (*parse)(const std::string&, const std::string&),
+               const LoadOptions& options, std::unique_ptr<models::Part<Net>>& into) {
+  const fs::path where = folder_of(folder, part);
+  if (where.empty() || !options.wants(part)) return;
+  const fs::path config_file = where / "config.json";
+  EMULSION_CHECK(fs::exists(config_file), not_found, "[{}] expected config.json, found {}", where.string(),
+                 folder_listing(where));
+  into = std::make_unique<models::Part<Net>>(parse(io::read_file(config_file), config_file.string()));
+  const io::TensorFile file = io::open_tensor_file(weights_file(where, part, options.variant));
+  const FoundPart found = found_part(file, part);
+  fill(into->store, found.tensors, rules_of(found.naming, into->net.config()), options.dtype,
+       ignorable_in_folder(part, with_projection(into->net.config())), options.report);
+  if (options.report) options.report->decide(part, file.path().string());
+}
+
+/// Published folders without tokenizers go around; CLIP's is built in.
+void load_tokenizers(const fs::path& folder, Model& model) {
+  const auto read = [&](const char* name, const auto& encoder, std::optional<models::ClipTokenizer>& into) {
+    if (fs::is_directory(folder / name)) {
+      into = models::ClipTokenizer::from_folder(folder / name);
+    } else if (encoder && encoder->net.config().vocab_size == models::ClipTextConfig().vocab_size) {
+      log::warning("{}: has no {}; CLIP's own is used", folder.string(), name);
+      into = models::ClipTokenizer::truncated(models::ClipTextConfig().vocab_size - 514);
+    }
+  };
+  read("tokenizer", model.text_encoder, model.tokenizer);
+  read("tokenizer_2", model.text_encoder_2, model.tokenizer_2);
+}
+
+/// Parts that model_index.json names and that are not there.
+void note_lacking_parts(const fs::path& folder, const nlohmann::json& index, const LoadOptions& options) {
+  std::vector<std::string> lacking;
+  for (const char* part : kFolderParts) {
+    const auto entry = index.find(part);
+    const bool named = entry != index.end() && entry->is_array() && !entry->empty() && entry->front().is_string();
+    if (named && options.wants(part) && !fs::is_directory(folder / part)) lacking.push_back(part);
+  }
+  if (options.report) options.report->lacking = lacking;
+  if (lacking.empty()) return;
+  log::warning("{}: {} of model_index.json {} missing; the other parts can be used. Fetch what is missing, or give an "
+               "autoencoder with --vae",
+               folder.string(), fmt::join(lacking, " and "), lacking.size() == 1 ? "is" : "are");
+}
+
+// --- Writing -------------------------------------------------------------------------------------------
+
+Tensor written(const Tensor& value, at::ScalarType dtype) {
+  return dtype == at::ScalarType::Undefined ? value.detach() : value.detach().to(dtype);
 }
 
 template <class Net>
@@ -70,7 +118,7 @@ void save_part(const fs::path& folder, const models::Part<Net>& part, const char
   NamedTensors tensors;
   for (const nn::Param& param : part.store.params()) {
     const bool outside = param.path.starts_with("text_projection.");  // stands beside text_model
-    tensors.emplace_back(outside ? param.path : prefix + param.path, param.value.detach().to(dtype));
+    tensors.emplace_back(outside ? param.path : prefix + param.path, written(param.value, dtype));
   }
   io::write_file_atomic(folder / "config.json", to_json(part.net.config()));
   io::write_safetensors(folder / file_name, tensors, {{"format", "pt"}});
@@ -109,62 +157,33 @@ std::string model_index(const Model& model) {
 
 }  // namespace
 
-void load_component(nn::ParamStore& store, const fs::path& path, at::ScalarType dtype) {
-  const auto file = io::SafetensorsFile::open(path);
-  std::vector<std::string> missing, unexpected;
-  std::set<std::string> filled;
-  for (const auto& [name, value] : named_tensors(file)) {
-    nn::Param* param = store.find(name);
-    if (!param) {
-      unexpected.push_back(name);
-      continue;
-    }
-    with_context("loading " + path.string(), [&] { store.assign(*param, value.to(dtype)); });
-    filled.insert(name);
-  }
-  for (const nn::Param& param : store.params()) {
-    if (!filled.contains(param.path)) missing.push_back(param.path);
-  }
-  EMULSION_CHECK(missing.empty() && unexpected.empty(), format,
-                 "[{}] its tensors are not those that config.json describes: {} missing{}{}; {} unexpected{}{}",
-                 path.string(), missing.size(), missing.empty() ? "" : ": ", list_some(missing), unexpected.size(),
-                 unexpected.empty() ? "" : ": ", list_some(unexpected));
-}
-
 Model load_model_folder(const fs::path& folder, const LoadOptions& options) {
   EMULSION_CHECK(fs::is_directory(folder), not_found,
                  "[model] expected a model folder at '{}', found {}; give the folder that holds model_index.json",
                  folder.string(), fs::exists(folder) ? "a file" : "nothing");
-  const auto wanted = [&](const char* name) {
-    return fs::is_directory(folder / name) && (options.parts.empty() || options.parts.contains(name));
-  };
+  refuse_other_folders(folder);
+  const auto index = json_of(folder / "model_index.json");
   Model model;
-  if (wanted("vae")) {
-    model.vae = load_part<models::Vae>(folder / "vae", models::vae_config_from_json, kDiffusersFile, options.dtype);
-  }
-  if (wanted("unet")) {
-    model.unet = load_part<models::UNet>(folder / "unet", models::unet_config_from_json, kDiffusersFile, options.dtype);
-  }
-  if (wanted("text_encoder")) {
-    model.text_encoder = load_part<models::ClipText>(folder / "text_encoder", models::clip_text_config_from_json,
-                                                     kTransformersFile, options.dtype);
-  }
-  if (wanted("text_encoder_2")) {
-    model.text_encoder_2 = load_part<models::ClipText>(folder / "text_encoder_2", models::clip_text_config_from_json,
-                                                       kTransformersFile, options.dtype);
-    model.zeros_for_empty_prompt = zeros_for_empty_prompt(folder / "model_index.json");
-  }
+  load_part(folder, "vae", models::vae_config_from_json, options, model.vae);
+  load_part(folder, "unet", models::unet_config_from_json, options, model.unet);
+  load_part(folder, "text_encoder", models::clip_text_config_from_json, options, model.text_encoder);
+  load_part(folder, "text_encoder_2", models::clip_text_config_from_json, options, model.text_encoder_2);
   EMULSION_CHECK(!model.components().empty(), not_found,
                  "[model] expected vae, unet or text_encoder in '{}', found {}; give the folder that holds model_index.json",
                  folder.string(), folder_listing(folder));
-  if (fs::is_directory(folder / "tokenizer")) model.tokenizer = models::ClipTokenizer::from_folder(folder / "tokenizer");
-  if (fs::is_directory(folder / "tokenizer_2")) {
-    model.tokenizer_2 = models::ClipTokenizer::from_folder(folder / "tokenizer_2");
+  if (model.unet) {
+    const int64_t channels = model.unet->net.config().in_channels;
+    if (index.contains("_class_name")) refuse_input_channels(channels, folder.string(), "in_channels of the U-Net");
   }
+  // diffusers' StableDiffusionXLPipeline has it switched on where the file does not say.
+  if (model.text_encoder_2) model.zeros_for_empty_prompt = index.value("force_zeros_for_empty_prompt", true);
+  load_tokenizers(folder, model);
   const fs::path scheduler = folder / "scheduler" / "scheduler_config.json";
   if (fs::exists(scheduler)) {
     model.scheduler = diffusion::parse_scheduler_config(io::read_file(scheduler), scheduler.string());
   }
+  if (options.prediction) model.scheduler.prediction = *options.prediction;
+  note_lacking_parts(folder, index, options);
   return model;
 }
 

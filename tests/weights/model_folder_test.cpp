@@ -103,7 +103,7 @@ TEST(ModelFolderTest, ATensorOfAnotherShapeIsNamedWithItsFile) {
       if (name == "conv_in.weight") tensor = at::zeros({8, 9, 3, 3});
     }
   };
-  expect_contains(message_after(reshape), {"[conv_in.weight] expected shape [8, 4, 3, 3], got [8, 9, 3, 3]"});
+  expect_contains(message_after(reshape), {"'conv_in.weight': expected shape [8, 4, 3, 3], got [8, 9, 3, 3]"});
 }
 
 TEST(ModelFolderTest, AWeightsFileThatIsCutOffIsNamed) {

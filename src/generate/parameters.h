@@ -18,4 +18,17 @@ Infotext infotext_of(const Request& request, size_t index, const std::string& mo
 /// "<lora:style:0.8>".
 std::string to_text(const models::NetworkTag& tag);
 
+/// What an infotext says of a drawing.
+struct Described {
+  Request request;                            // one prompt; with tags, unless its syntax is plain
+  std::vector<models::NetworkTag> networks;   // those behind a plain prompt
+  double strength = 0;                        // above 0: it was drawn from a picture, or has a mask
+  bool masked = false;
+  std::vector<std::string> left_out;          // settings that change a picture and have no equal here: "Hires upscale: 2"
+};
+
+/// Reads infotext of this program or a web UI, whose seeds mean CUDA's noise unless it says otherwise.
+/// Throws: Error{format} naming the setting whose value cannot be read; Error{config} for a sampler that is unknown.
+Described describe(const Infotext& text);
+
 }  // namespace emulsion::generate

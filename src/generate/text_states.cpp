@@ -10,13 +10,18 @@ using models::Model;
 using models::WeightedChunk;
 using Chunks = std::vector<std::vector<WeightedChunk>>;  // [prompt][chunk]
 
-Chunks chunks_of(const models::ClipTokenizer& tokenizer, const std::vector<std::string>& prompts, PromptSyntax syntax) {
+Chunks chunks_of(const models::ClipTokenizer& tokenizer, const std::vector<std::string>& prompts, PromptSyntax syntax,
+                 const std::vector<models::NamedTokens>& names) {
   Chunks all;
   for (const std::string& prompt : prompts) {
-    all.push_back(syntax == PromptSyntax::plain ? models::tokenise_weighted(tokenizer, {{prompt}})
-                                                : models::tokenise_prompt(tokenizer, prompt));
+    all.push_back(syntax == PromptSyntax::plain ? models::tokenise_weighted(tokenizer, {{prompt}}, names)
+                                                : models::tokenise_prompt(tokenizer, prompt, names));
   }
   return all;
+}
+
+std::vector<models::NamedTokens> names_of(const TextOptions& options, size_t encoder) {
+  return encoder < options.names.size() ? options.names[encoder] : std::vector<models::NamedTokens>();
 }
 
 size_t longest(const Chunks& all) {
@@ -100,8 +105,9 @@ Tensor size_ids(int64_t count, int64_t width, int64_t height) {
 
 int64_t chunk_count(const Model& model, const std::vector<std::string>& prompts, const TextOptions& options) {
   size_t count = static_cast<size_t>(options.chunks);
-  for (const auto& reader : model.need_text_readers("reading a prompt")) {
-    count = std::max(count, longest(chunks_of(reader.tokenizer, prompts, options.syntax)));
+  const auto readers = model.need_text_readers("reading a prompt");
+  for (size_t i = 0; i < readers.size(); ++i) {
+    count = std::max(count, longest(chunks_of(readers[i].tokenizer, prompts, options.syntax, names_of(options, i))));
   }
   return static_cast<int64_t>(count);
 }
@@ -111,8 +117,8 @@ models::Conditioning text_states(const Model& model, const std::vector<std::stri
   const auto readers = model.need_text_readers("reading a prompt");
   std::vector<Chunks> chunks;
   size_t count = static_cast<size_t>(options.chunks);
-  for (const auto& reader : readers) {
-    chunks.push_back(chunks_of(reader.tokenizer, prompts, options.syntax));
+  for (size_t i = 0; i < readers.size(); ++i) {
+    chunks.push_back(chunks_of(readers[i].tokenizer, prompts, options.syntax, names_of(options, i)));
     count = std::max(count, longest(chunks.back()));
   }
 

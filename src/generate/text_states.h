@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/model.h"
+#include "models/prompt.h"
 
 namespace emulsion::generate {
 
@@ -24,6 +25,8 @@ struct TextOptions {
   int64_t width = 0, height = 0;
   /// At least so many 77-token chunks.
   int64_t chunks = 1;
+  /// Words with vectors of their own, for each encoder; see ActiveEmbeddings. Plain syntax knows them too.
+  std::vector<std::vector<models::NamedTokens>> names = {};
 };
 
 /// How many 77-token chunks `text_states` would give these prompts.

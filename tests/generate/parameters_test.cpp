@@ -44,5 +44,61 @@ TEST(ParametersTest, WhatIsNotTheDefaultIsSaid) {
   EXPECT_EQ(parse_infotext(to_text(text)), text);
 }
 
+TEST(ParametersTest, ADrawingComesBackFromItsText) {
+  Request request = a_request();
+  for (const PromptSyntax syntax : {PromptSyntax::weighted, PromptSyntax::plain}) {
+    for (const NoiseSource rng : {NoiseSource::emulsion, NoiseSource::cpu, NoiseSource::nv}) {
+      request.prompt_syntax = syntax;
+      request.rng = rng;
+      request.clip_skip = 1;
+      request.cfg_rescale = 0.25;
+      request.source = {.picture = at::zeros({4, 4, 3}, at::kByte), .mask = at::zeros({4, 4}, at::kByte), .strength = 0.4};
+      const std::vector<models::NetworkTag> networks = {{"lora", "style", 0.8, 0.8}, {"lora", "b", 1, 0.5}};
+      const Described read = describe(parse_infotext(to_text(infotext_of(request, 1, "tiny", networks))));
+      const bool plain = syntax == PromptSyntax::plain;
+      EXPECT_EQ(read.request.prompts.at(0), request.prompts[1] + (plain ? "" : " <lora:style:0.8> <lora:b:1:0.5>"));
+      EXPECT_EQ(read.networks, plain ? networks : std::vector<models::NetworkTag>());
+      EXPECT_EQ(read.request.negative, "blurry");
+      EXPECT_EQ(read.request.seed, 42);
+      EXPECT_EQ(read.request.steps, 12);
+      EXPECT_EQ(read.request.cfg, 6.5);
+      EXPECT_EQ(read.request.cfg_rescale, 0.25);
+      EXPECT_EQ(read.request.sampler, "euler");
+      EXPECT_EQ(read.request.schedule, "karras");
+      EXPECT_EQ(read.request.width, 64);
+      EXPECT_EQ(read.request.height, 32);
+      EXPECT_EQ(read.request.rng, rng);
+      EXPECT_EQ(read.request.clip_skip, 1);
+      EXPECT_EQ(read.strength, 0.4);
+      EXPECT_TRUE(read.masked);
+      EXPECT_TRUE(read.left_out.empty()) << read.left_out.front();
+    }
+  }
+}
+
+TEST(ParametersTest, AWebUisTextIsReadWithItsMeaning) {
+  const Described read = describe(parse_infotext(
+      "a castle <lora:castle:0.8>\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 12345, "
+      "Size: 512x768, Model hash: abc123def0, Model: x, Clip skip: 2, Hires upscale: 2, Lora hashes: \"castle: ab\", Version: "
+      "v1.6.0"));
+  EXPECT_EQ(read.request.sampler, "dpmpp_2m");
+  EXPECT_EQ(read.request.schedule, "karras");
+  EXPECT_EQ(read.request.rng, NoiseSource::nv);
+  EXPECT_EQ(read.request.clip_skip, 2);
+  EXPECT_EQ(read.strength, 0);
+  EXPECT_FALSE(read.masked);
+  EXPECT_EQ(read.left_out, std::vector<std::string>{"Hires upscale: 2"});
+}
+
+TEST(ParametersTest, WhatCannotBeReadIsNamed) {
+  const auto message = [](const std::string& settings) {
+    return test::error_message([&] { describe(parse_infotext("a\nSeed: 1, Version: x, " + settings)); });
+  };
+  EXPECT_NE(message("Steps: many").find("Steps: expected a number, got 'many'"), std::string::npos);
+  EXPECT_NE(message("Size: big").find("Size"), std::string::npos);
+  EXPECT_NE(message("RNG: dice").find("'dice'"), std::string::npos);
+  EXPECT_NE(message("Sampler: eularr").find("eularr"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace emulsion::generate

@@ -4,6 +4,8 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "models/prompt_parts.h"
+#include "picture_file.h"
 
 namespace emulsion::app {
 
@@ -49,18 +51,19 @@ std::string slug(const std::string& prompt) {
 
 fs::path output_path(const std::string& output, const generate::Request& request, size_t index) {
   const fs::path path = output;
-  if (path.extension() != ".png") {
-    return path / fmt::format("{}-{}.png", slug(request.prompts[index]),
-                              request.seed + static_cast<int64_t>(index));
+  if (!is_picture_name(path)) {
+    std::string text = request.prompts[index];
+    if (request.prompt_syntax == generate::PromptSyntax::weighted) text = models::split_prompt(text).parts.front().text;
+    return path / fmt::format("{}-{}.png", slug(text), request.seed + static_cast<int64_t>(index));
   }
   if (request.prompts.size() == 1) return path;
-  return path.parent_path() / fmt::format("{}-{}.png", path.stem().string(), index + 1);
+  return path.parent_path() / fmt::format("{}-{}{}", path.stem().string(), index + 1, path.extension().string());
 }
 
 fs::path grid_path(const std::string& output, const generate::Request& request) {
   const fs::path path = output;
-  if (path.extension() != ".png") return path / fmt::format("grid-{}.png", request.seed);
-  return path.parent_path() / fmt::format("{}-grid.png", path.stem().string());
+  if (!is_picture_name(path)) return path / fmt::format("grid-{}.png", request.seed);
+  return path.parent_path() / fmt::format("{}-grid{}", path.stem().string(), path.extension().string());
 }
 
 }  // namespace emulsion::app

@@ -26,7 +26,7 @@ PictureSize parse_size(const std::string& text);
 /// A prompt as part of a file name: "A red apple!" -> "A-red-apple".
 std::string slug(const std::string& prompt);
 
-/// Where picture `index` of a request goes. `output` names a .png file (numbered from 1 if there
+/// Where picture `index` of a request goes. `output` names a picture file (numbered from 1 if there
 /// are several pictures) or a folder, in which it is called <prompt>-<seed>.png.
 std::filesystem::path output_path(const std::string& output, const generate::Request& request,
                                   size_t index);

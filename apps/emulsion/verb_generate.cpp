@@ -1,176 +1,142 @@
-// emulsion generate: pictures from prompts.
+// emulsion generate: pictures from prompts and pictures.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <optional>
+#include <filesystem>
 
-#include "adapters/adapter_set.h"
 #include "arguments.h"
-#include "config/enum_names.h"
 #include "core/device.h"
-#include "core/error.h"
 #include "core/stop.h"
-#include "generate/parameters.h"
-#include "io/image.h"
+#include "generate/embeddings.h"
+#include "generate/networks.h"
+#include "generate_arguments.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
-#include "model_arguments.h"
+#include "picture_file.h"
 #include "terminal.h"
 #include "verbs.h"
-#include "weights/adapter_file.h"
 #include "weights/load_model.h"
 
 namespace emulsion::app {
 namespace {
 
 namespace fs = std::filesystem;
+using Arguments = GenerateArguments;
 
-struct Arguments {
-  ModelArguments model_options;
-  std::string model, vae, size, dtype = "float32", syntax = "weighted", rng = "emulsion", output = ".";
-  std::string init_latents, save_latents;
-  std::vector<std::string> loras;
-  int64_t batch = 1;
-  bool grid = false, json = false;
-  generate::Request request;
+at::ScalarType dtype_named(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+
+models::Model load(const Arguments& arguments) {
+  const at::ScalarType dtype = dtype_named(arguments.dtype);
+  models::Model model = weights::load_model(arguments.model, {.dtype = dtype});
+  const at::ScalarType vae_dtype = arguments.vae_dtype.empty() ? dtype : dtype_named(arguments.vae_dtype);
+  if (!arguments.vae.empty()) {
+    weights::replace_vae(model, arguments.vae, vae_dtype);
+  } else if (vae_dtype != dtype) {
+    model.vae = std::move(weights::load_model(arguments.model, {.dtype = vae_dtype, .parts = {"vae"}}).vae);
+  }
+  return model;
+}
+
+/// Writes pictures and says where.
+class Pictures {
+ public:
+  Pictures(const Arguments& arguments, const Asked& asked) : arguments_(arguments), asked_(asked) {
+    // A folder may be given as "pictures/": its name is before the slash.
+    model_ = fs::path(arguments.model).lexically_normal().filename().string();
+    if (model_.empty()) model_ = fs::path(arguments.model).lexically_normal().parent_path().filename().string();
+  }
+
+  void write(const fs::path& path, const Tensor& picture, size_t index) const {
+    const auto text = generate::infotext_of(asked_.request, index, model_, asked_.networks);
+    write_picture(path, picture, generate::to_text(text));
+    const io::JsonFields event = {{"event", "picture"},
+                                  {"path", path.string()},
+                                  {"seed", asked_.request.seed + static_cast<int64_t>(index)}};
+    std::printf("%s\n", arguments_.json ? io::json_line(event).c_str() : path.c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  const Arguments& arguments_;
+  const Asked& asked_;
+  std::string model_;
 };
-
-Tensor read_latents(const std::string& file) {
-  const auto opened = io::SafetensorsFile::open(file);
-  EMULSION_CHECK(opened.contains("latents"), format,
-                 "{}: expected a tensor 'latents' [B,C,h,w], it holds none", file);
-  return opened.tensor("latents").to(at::kFloat);
-}
-
-/// The request that the arguments describe: every prompt `batch` times.
-generate::Request request_of(const Arguments& arguments) {
-  generate::Request request = arguments.request;
-  EMULSION_CHECK(arguments.batch >= 1 && arguments.batch <= 1024, config,
-                 "--batch: expected 1 to 1024, got {}", arguments.batch);
-  request.prompts.clear();
-  for (const std::string& prompt : arguments.request.prompts) {
-    std::string text = prompt;
-    if (text.ends_with("] ")) text.pop_back();  // see with_brackets_kept in main.cpp
-    request.prompts.insert(request.prompts.end(), static_cast<size_t>(arguments.batch), text);
-  }
-  if (!arguments.size.empty()) {
-    const auto [width, height] = parse_size(arguments.size);
-    request.width = width;
-    request.height = height;
-  }
-  request.rng = config::value_of<NoiseSource>(arguments.rng);
-  if (arguments.syntax == "plain") request.prompt_syntax = generate::PromptSyntax::plain;
-  if (!arguments.init_latents.empty()) request.init_latents = read_latents(arguments.init_latents);
-  return request;
-}
-
-/// LoRA files while they act.
-struct Loras {
-  Loras(const std::vector<std::string>& arguments, const models::Model& model) {
-    for (const std::string& text : arguments) {
-      const auto [file, weight] = file_and_weight(text);
-      sets.push_back(weights::load_adapter(file, model.components()));
-      tags.push_back({"lora", fs::path(file).stem().string(), weight, weight});
-    }
-    std::vector<adapters::ActiveAdapters::Entry> entries;
-    for (size_t i = 0; i < sets.size(); ++i) entries.push_back({&sets[i], tags[i].unet_strength});
-    active.emplace(entries);
-  }
-  std::vector<adapters::AdapterSet> sets;
-  std::vector<models::NetworkTag> tags;
-  std::optional<adapters::ActiveAdapters> active;
-};
-
-/// Pictures that are drawn together: eight of 512 x 512, or as many of another size as have their pixels.
-size_t pictures_at_once(const generate::Request& request) {
-  constexpr int64_t kPixels = 8 * 512 * 512;
-  return static_cast<size_t>(std::max<int64_t>(1, kPixels / (request.width * request.height)));
-}
 
 void draw(const Arguments& arguments) {
   install_stop_handlers();
   set_compute_threads(0);
   const auto reporter = make_reporter(arguments.json);
-  generate::Request request = request_of(arguments);
-  const at::ScalarType dtype = arguments.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  models::Model model = weights::load_model(arguments.model, load_options(arguments.model_options, dtype));
-  if (!arguments.vae.empty()) weights::replace_vae(model, arguments.vae, dtype);
-  const Loras loras(arguments.loras, model);
-  request = generate::resolve(request, model);
-  // A folder may be given as "pictures/": its name is before the slash.
-  const std::string model_name = fs::path(arguments.model).lexically_normal().filename().string();
+  Asked asked = asked_by(arguments, *reporter);
+  models::Model model = load(arguments);
+  asked.request = generate::resolve(asked.request, model);
+  generate::Networks networks(model, asked.lora_files);
+  const generate::NamedFiles words(arguments.embeddings_folder);
+  const generate::ActiveEmbeddings embeddings(model, generate::embeddings_of(asked.texts(), words, model));
+  asked.request.names = embeddings.names();
+  const Pictures files(arguments, asked);
 
   std::vector<Tensor> latents, pictures;
-  const auto write = [&](const fs::path& path, const Tensor& picture, size_t index) {
-    const auto text = generate::infotext_of(request, index, model_name, loras.tags);
-    io::write_png(path, picture, {{"parameters", generate::to_text(text)}});
-    const io::JsonFields event = {{"event", "picture"},
-                                  {"path", path.string()},
-                                  {"seed", request.seed + static_cast<int64_t>(index)}};
-    std::printf("%s\n", arguments.json ? io::json_line(event).c_str() : path.c_str());
-    std::fflush(stdout);
-  };
-  const size_t count = request.prompts.size(), at_once = pictures_at_once(request);
-  for (size_t first = 0; first < count; first += at_once) {
-    const auto part = generate::part_of(request, first, std::min(at_once, count - first));
-    latents.push_back(generate::sample_latents(model, part, *reporter));
-    pictures.push_back(generate::decode_latents(model, latents.back()));
-    for (size_t i = 0; i < part.prompts.size(); ++i) {
-      write(output_path(arguments.output, request, first + i),
-            pictures.back()[static_cast<int64_t>(i)], first + i);
+  const size_t count = asked.request.prompts.size();
+  for (size_t first = 0, part = 0; first < count; first += part) {
+    part = asked.drawn_together(first);
+    const auto active = networks.activate(asked.networks_of(first));
+    const auto request = generate::part_of(asked.request, first, part);
+    latents.push_back(generate::sample_latents(model, request, *reporter));
+    pictures.push_back(generate::finish(model, request, latents.back(), *reporter));
+    for (size_t i = 0; i < part; ++i) {
+      files.write(output_path(arguments.output, asked.request, first + i), pictures.back()[static_cast<int64_t>(i)], first + i);
     }
   }
   if (arguments.grid && count > 1) {
     const auto columns = generate::grid_columns(static_cast<int64_t>(count));
-    write(grid_path(arguments.output, request), generate::make_grid(at::cat(pictures), columns), 0);
+    files.write(grid_path(arguments.output, asked.request), generate::make_grid(at::cat(pictures), columns), 0);
   }
-  if (!arguments.save_latents.empty())
+  if (!arguments.save_latents.empty()) {
     io::write_safetensors(arguments.save_latents, {{"latents", at::cat(latents).cpu()}});
+  }
 }
 
 }  // namespace
 
 void add_generate(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* verb =
-      add_verb(app, "generate", "Draws a picture for every prompt. The PNG carries its parameters.",
-               "emulsion generate runs/model/model \"a red apple\" --lora "
-               "runs/style/style.safetensors:0.8 -o apple.png");
-  generate::Request& r = a->request;
-  const auto option = [&](const char* name, auto& value, const char* text, const char* about) {
+  CLI::App* verb = add_verb(app, "generate", "Draws a picture for every prompt. It carries its parameters.",
+                            "emulsion generate runs/model/model \"a red apple\" --lora "
+                            "runs/style/style.safetensors:0.8 -o apple.png");
+  const auto option = [&](const char* name, auto& value, const char* text, const std::string& about) {
     return verb->add_option(name, value, about)->option_text(text);
   };
   option("model", a->model, "MODEL", "Model folder (diffusers layout) or single file")->required();
-  option("prompt", r.prompts, "PROMPT...", "What to draw")->required();
-  option("--negative", r.negative, "TEXT", "What not to draw");
-  add_model_arguments(*verb, a->model_options);
-  option("--vae", a->vae, "VAE", "Draw with this autoencoder: a file or folder, of its own or of a model");
-  option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")
-      ->allow_extra_args(false);
-  option("--seed", r.seed, "N", "Of the first picture; the next ones count up [0]")
-      ->check(CLI::NonNegativeNumber);
-  option("--rng", a->rng, "KIND", "What a seed means: emulsion, cpu (PyTorch), nv (CUDA) [emulsion]")
+  option("prompt", a->prompts, "PROMPT...", "What to draw");
+  option("--negative", a->negative, "TEXT", "What not to draw");
+  option("--from-image", a->from_image, "FILE", "Draw again what this picture says of itself");
+  option("--init-image", a->init_image, "FILE", "Start from this picture");
+  option("--mask", a->mask, "FILE", "Draw only where this is white");
+  option("--strength", a->strength, "X", "Share of the steps taken from the picture [0.75]");
+  option("--vae", a->vae, "PATH", "Draw with this autoencoder: a file or folder");
+  option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")->allow_extra_args(false);
+  option("--lora-dir", a->lora_folder, "FOLDER", "LoRA for <lora:NAME:WEIGHT>");
+  option("--embeddings", a->embeddings_folder, "FOLDER", "Textual inversion, by name");
+  option("--seed", a->seed, "N", "Of the first; the next count up [0]")->check(CLI::NonNegativeNumber);
+  option("--rng", a->rng, "KIND", "Seeds as emulsion, cpu (PyTorch), nv (CUDA)")
       ->check(CLI::IsMember({"emulsion", "cpu", "nv"}));
-  option("--steps", r.steps, "N", "Steps of the sampler [20]")->check(CLI::Range(1, 1000));
-  option("--cfg", r.cfg, "X", "Guidance scale; 1: none [7]")->check(CLI::NonNegativeNumber);
-  option("--cfg-rescale", r.cfg_rescale, "X", "0 to 1, against burnt colours of a large --cfg [0]")
-      ->check(CLI::Range(0.0, 1.0));
-  option("--clip-skip", r.clip_skip, "N", "Text state N layers from the end [the model's]")
-      ->check(CLI::Range(0, 24));
-  option("--sampler", r.sampler, "ID", "ddim, euler, euler_ancestral, dpmpp_2m [the model's]");
-  option("--schedule", r.schedule, "ID",
-         "normal, karras, leading, linspace, trailing [the model's]");
-  option("--size", a->size, "WxH", "Pixels [the model's]");
+  option("--steps", a->steps, "N", "Steps of the sampler [20]")->check(CLI::Range(1, 1000));
+  option("--cfg", a->cfg, "X", "Guidance scale; 1: none [7]")->check(CLI::NonNegativeNumber);
+  option("--cfg-rescale", a->cfg_rescale, "X", "0 to 1, against burnt colours [0]")->check(CLI::Range(0.0, 1.0));
+  option("--clip-skip", a->clip_skip, "N", "Text state N layers from the end")->check(CLI::Range(0, 24));
+  option("--sampler", a->sampler, "ID", "ddim, euler, euler_ancestral, dpmpp_2m [the model's]");
+  option("--schedule", a->schedule, "ID", "normal, karras, leading, linspace, trailing [the model's]");
+  option("--size", a->size, "WxH", "Pixels [the picture's or the model's]");
   option("--batch", a->batch, "N", "Pictures of each prompt [1]");
-  option("--dtype", a->dtype, "DTYPE", "float32 or bfloat16 [float32]")
+  option("--dtype", a->dtype, "DTYPE", "float32 or bfloat16 [float32]")->check(CLI::IsMember({"float32", "bfloat16"}));
+  option("--vae-dtype", a->vae_dtype, "DTYPE", "The same for the autoencoder")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
-  option("--prompt-syntax", a->syntax, "KIND",
-         "weighted: (word:1.2) counts; plain: as written [weighted]")
+  option("--vae-tiling", a->vae_tiling, "WHEN", "Autoencoder in tiles: auto, on, off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+  option("--prompt-syntax", a->syntax, "KIND", "weighted or plain [weighted]")
       ->check(CLI::IsMember({"weighted", "plain"}));
-  option("--init-latents", a->init_latents, "FILE",
-         "Start from 'latents' [B,C,h,w], standard normal, of this safetensors");
-  option("--save-latents", a->save_latents, "FILE",
-         "Write the final latents, in the scale of the U-Net");
-  option("-o,--output", a->output, "PATH", "A .png file, or a folder [.]");
+  option("--init-latents", a->init_latents, "FILE", "")->group("");  // docs/formats.md
+  option("--save-latents", a->save_latents, "FILE", "")->group("");
+  option("-o,--output", a->output, "PATH", "A .png, .jpg or .webp file, or a folder [.]");
   verb->add_flag("--grid", a->grid, "Also write all pictures side by side");
   add_json(*verb, a->json);
   verb->callback([a] { draw(*a); });

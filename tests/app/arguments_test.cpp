@@ -42,6 +42,11 @@ TEST(ArgumentsTest, PicturesAreNamedAfterPromptAndSeedOrNumbered) {
   request.prompts = {"a cat"};
   EXPECT_EQ(output_path("out/x.png", request, 0), "out/x.png");
   EXPECT_EQ(grid_path("out/x.png", request), "out/x-grid.png");
+  EXPECT_EQ(output_path("out/x.JPG", request, 0), "out/x.JPG");
+  EXPECT_EQ(grid_path("out/x.webp", request), "out/x-grid.webp");
+  request.prompts = {"a cat <lora:style:0.8>", "b"};
+  EXPECT_EQ(output_path("out", request, 0), "out/a-cat-7.png");
+  EXPECT_EQ(output_path("out/x.webp", request, 1), "out/x-2.webp");
   EXPECT_EQ(grid_path("out", request), "out/grid-7.png");
 }
 

@@ -77,6 +77,8 @@ constexpr FlopRow kFlops[] = {
     {"aten::_scaled_dot_product_flash_attention_for_cpu", [](Inputs in) { return attention_flops(in[0], in[1]); }},
     {"aten::_scaled_dot_product_flash_attention_for_cpu_backward",  // five products, one of them again
      [](Inputs in) { return 2.5 * attention_flops(in[1], in[2]); }},
+    {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},
+    {"emulsion::attention_backward", [](Inputs in) { return 2.5 * attention_flops(in[0], in[1]); }},
 };
 
 double flops_of(const char* name, Inputs inputs) {

@@ -1,6 +1,7 @@
 #include "models/clip_text.h"
 
 #include "core/error.h"
+#include "nn/attention.h"
 #include "nn/kernels.h"
 
 namespace emulsion::models {
@@ -21,7 +22,7 @@ ClipText::Layer::Layer(const Scope& scope, const ClipTextConfig& c)
 
 Tensor ClipText::Layer::operator()(const Tensor& x) const {
   const Tensor normed = layer_norm1_(x);
-  const Tensor h = x + out_(nn::attention(q_(normed), k_(normed), v_(normed), heads_, /*causal=*/true));
+  const Tensor h = x + out_(nn::attention(q_(normed), k_(normed), v_(normed), heads_, {.causal = true}));
   const Tensor inner = fc1_(layer_norm2_(h));
   // quick_gelu in OpenAI's release; gelu, exact, in OpenCLIP.
   return h + fc2_(activation_ == Activation::quick_gelu ? nn::kernels::quick_gelu(inner) : at::gelu(inner));

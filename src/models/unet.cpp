@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "nn/attention.h"
 #include "nn/kernels.h"
 
 namespace emulsion::models {

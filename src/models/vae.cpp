@@ -1,6 +1,7 @@
 #include "models/vae.h"
 
 #include "core/error.h"
+#include "nn/attention.h"
 
 namespace emulsion::models {
 namespace {

@@ -65,10 +65,4 @@ class LayerNorm {
   double eps_;
 };
 
-/// Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
-///
-/// Shapes: q [B, L, D], k and v [B, S, D], D = heads x head width -> [B, L, D].
-/// `causal`: position i sees positions 0..i (L = S).
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, bool causal = false);
-
 }  // namespace emulsion::nn

@@ -1,4 +1,4 @@
-// Group norm, GEGLU and attention against their formulas written with ATen's elementary operations.
+// Group norm and GEGLU against their formulas written with ATen's elementary operations.
 //
 // float32 is compared with the formula in float64, forward and backward, at 1e-5 of the largest value; bfloat16, with
 // its 8 bits, with the formula on the same rounded inputs at 2e-2; float64 gradients with finite differences.
@@ -9,15 +9,13 @@
 #include <cmath>
 #include <functional>
 
-#include "nn/layers.h"
+#include "nn/formula.h"
 #include "support/support.h"
 
 namespace emulsion::nn {
 namespace {
 
 constexpr double kEps = 1e-5;
-using Inputs = std::vector<Tensor>;
-using Function = std::function<Tensor(const Inputs&)>;
 
 Tensor group_norm_formula(const Inputs& in, int64_t groups, bool silu) {
   const Tensor& x = in[0];
@@ -31,73 +29,6 @@ Tensor group_norm_formula(const Inputs& in, int64_t groups, bool silu) {
 Tensor geglu_formula(const Inputs& in) {
   const auto halves = in[0].chunk(2, -1);
   return halves[0] * halves[1] * 0.5 * (1 + (halves[1] / std::sqrt(2.0)).erf());
-}
-
-Tensor attention_formula(const Inputs& in, int64_t heads, bool causal) {
-  const int64_t batch = in[0].size(0), length = in[0].size(1), width = in[0].size(2) / heads;
-  const auto split = [&](const Tensor& x) { return x.reshape({batch, x.size(1), heads, width}).permute({0, 2, 1, 3}); };
-  Tensor logits = at::matmul(split(in[0]), split(in[1]).transpose(-1, -2)) / std::sqrt(static_cast<double>(width));
-  if (causal) {
-    const Tensor later = at::ones({length, length}, at::kBool).triu(1);
-    logits = logits.masked_fill(later, -1e30);
-  }
-  const Tensor exponent = (logits - logits.amax({-1}, true)).exp();
-  const Tensor out = at::matmul(exponent / exponent.sum({-1}, true), split(in[2]));
-  return out.permute({0, 2, 1, 3}).reshape(in[0].sizes());
-}
-
-Inputs cast(const Inputs& inputs, at::ScalarType dtype) {
-  Inputs result;
-  for (const Tensor& input : inputs) {
-    // `to` keeps the strides: channels_last stays channels_last.
-    result.push_back(input.detach().to(dtype, false, /*copy=*/true).set_requires_grad(true));
-  }
-  return result;
-}
-
-/// The output, then the gradient of sum(output * cotangent) by every input.
-Inputs run(const Function& f, const Inputs& inputs, const Tensor& cotangent) {
-  Tensor out = f(inputs);
-  Inputs results = {out.detach()};
-  out.backward(cotangent.to(out.scalar_type()));
-  for (const Tensor& input : inputs) results.push_back(input.grad());
-  return results;
-}
-
-void expect_same(const Function& ours, const Function& formula, const Inputs& inputs, at::ScalarType dtype,
-                 double tolerance, const std::string& what) {
-  const Inputs low = cast(inputs, dtype), high = cast(low, at::kDouble);
-  Tensor cotangent = at::randn(formula(high).sizes(), at::kDouble).to(dtype);
-  if (inputs[0].dim() == 4) cotangent = cotangent.contiguous(inputs[0].suggest_memory_format());
-  const Inputs actual = run(ours, low, cotangent), expected = run(formula, high, cotangent);
-  EXPECT_EQ(actual[0].scalar_type(), dtype) << what;
-  for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_TRUE(actual[i].defined()) << what << ", gradient of input " << i - 1;
-    EXPECT_TRUE(test::close(actual[i], expected[i], tolerance))
-        << what << ", " << (i == 0 ? "output" : "gradient of input " + std::to_string(i - 1));
-  }
-}
-
-/// Central differences of sum(f * cotangent) against backward(), every element of every input.
-void expect_finite_differences(const Function& f, const Inputs& inputs, const std::string& what) {
-  const Inputs in = cast(inputs, at::kDouble);
-  const Tensor cotangent = at::randn(f(in).sizes(), at::kDouble);
-  const Inputs analytic = run(f, in, cotangent);
-  at::NoGradGuard no_grad;
-  for (size_t i = 0; i < in.size(); ++i) {
-    Inputs moved = in;
-    Tensor numeric = at::zeros(in[i].sizes(), at::kDouble);
-    for (int64_t k = 0; k < in[i].numel(); ++k) {
-      const auto value_at = [&](double step) {
-        Tensor flat = in[i].detach().contiguous().flatten().clone();
-        flat[k] += step;
-        moved[i] = flat.view(in[i].sizes()).contiguous(in[i].suggest_memory_format());
-        return (f(moved) * cotangent).sum().item<double>();
-      };
-      numeric.view(-1)[k] = (value_at(1e-5) - value_at(-1e-5)) / 2e-5;
-    }
-    EXPECT_TRUE(test::close(analytic[i + 1], numeric, 1e-7)) << what << ", input " << i;
-  }
 }
 
 struct NormCase {
@@ -252,52 +183,6 @@ TEST(QuickGeluTest, Float32AndBfloat16AreTheFormulaForwardAndBackward) {
 TEST(QuickGeluTest, FarOutItIsTheIdentityOrZero) {
   const Tensor x = at::tensor({-1e4f, -200.0f, 0.0f, 200.0f, 1e4f}), y = kernels::quick_gelu(x);
   EXPECT_TRUE(at::allclose(y, at::tensor({0.0f, 0.0f, 0.0f, 200.0f, 1e4f}), 0, 1e-30)) << y;
-}
-
-struct AttentionCase {
-  int64_t batch, queries, keys, heads, width;
-  bool causal;
-};
-const AttentionCase kAttentionCases[] = {{2, 5, 7, 2, 8, false},    {1, 77, 77, 4, 16, true}, {3, 64, 64, 1, 32, false},
-                                         {2, 16, 77, 3, 40, false}, {1, 9, 9, 3, 5, true},    {2, 1, 1, 2, 4, false},
-                                         {1, 33, 154, 2, 32, false}, {2, 256, 77, 2, 32, false}};
-
-Inputs attention_inputs(const AttentionCase& c) {
-  const int64_t d = c.heads * c.width;
-  return {at::randn({c.batch, c.queries, d}), at::randn({c.batch, c.keys, d}), at::randn({c.batch, c.keys, d})};
-}
-
-TEST(AttentionTest, Float32AndBfloat16AreTheFormulaForwardAndBackward) {
-  at::manual_seed(6);
-  for (const AttentionCase& c : kAttentionCases) {
-    std::ostringstream what;
-    what << c.batch << " x " << c.queries << " queries, " << c.keys << " keys, " << c.heads << " heads of " << c.width
-         << (c.causal ? ", causal" : "");
-    const Function ours = [&](const Inputs& in) { return attention(in[0], in[1], in[2], c.heads, c.causal); };
-    const Function formula = [&](const Inputs& in) { return attention_formula(in, c.heads, c.causal); };
-    expect_same(ours, formula, attention_inputs(c), at::kFloat, 1e-5, what.str());
-    expect_same(ours, formula, attention_inputs(c), at::kBFloat16, 2e-2, what.str());
-  }
-}
-
-TEST(AttentionTest, Float64GradientsAreFiniteDifferences) {
-  at::manual_seed(7);
-  for (const bool causal : {false, true}) {
-    const Function ours = [&](const Inputs& in) { return attention(in[0], in[1], in[2], 2, causal); };
-    expect_finite_differences(ours, {at::randn({2, 3, 4}), at::randn({2, 3, 4}), at::randn({2, 3, 4})},
-                              causal ? "causal" : "all");
-  }
-}
-
-TEST(AttentionTest, ACausalPositionDoesNotSeeLaterOnes) {
-  at::manual_seed(8);
-  const Tensor q = at::randn({1, 6, 8}), k = at::randn({1, 6, 8}), v = at::randn({1, 6, 8});
-  const Tensor before = attention(q, k, v, 2, true);
-  const Tensor changed = v.clone();
-  changed.select(1, 4).fill_(100);
-  const Tensor after = attention(q, k, changed, 2, true);
-  EXPECT_TRUE(at::equal(before.narrow(1, 0, 4), after.narrow(1, 0, 4)));
-  EXPECT_FALSE(at::allclose(before.select(1, 4), after.select(1, 4)));
 }
 
 }  // namespace

@@ -15,23 +15,32 @@ using nlohmann::json;
 struct ClassRow {
   std::string_view name;
   SigmaSchedule spacing;
-  bool clips;           // has clip_sample, true by default
-  bool alpha_option;    // has set_alpha_to_one
-  bool alpha_to_one;    // its default
-  bool karras_option;   // has use_karras_sigmas
-  bool rescale_option;  // has rescale_betas_zero_snr
+  bool clips;             // has clip_sample, true by default
+  bool alpha_option;      // has set_alpha_to_one
+  bool alpha_to_one;      // its default
+  bool respacing_option;  // has use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas
+  bool rescale_option;    // has rescale_betas_zero_snr
 };
 
+constexpr auto kLeading = SigmaSchedule::leading, kLinspace = SigmaSchedule::linspace;
 constexpr ClassRow kClasses[] = {
-    {"DDIMScheduler", SigmaSchedule::leading, true, true, true, false, true},
-    {"DDPMScheduler", SigmaSchedule::leading, true, false, true, false, true},
-    {"PNDMScheduler", SigmaSchedule::leading, false, true, false, false, false},
-    {"EulerDiscreteScheduler", SigmaSchedule::linspace, false, false, true, true, true},
-    {"EulerAncestralDiscreteScheduler", SigmaSchedule::linspace, false, false, true, false, true},
-    {"DPMSolverMultistepScheduler", SigmaSchedule::linspace, false, false, true, true, true},
+    {"DDIMScheduler", kLeading, true, true, true, false, true},
+    {"DDPMScheduler", kLeading, true, false, true, false, true},
+    {"PNDMScheduler", kLeading, false, true, false, false, false},
+    {"LCMScheduler", kLeading, false, true, true, false, true},
+    {"EulerDiscreteScheduler", kLinspace, false, false, true, true, true},
+    {"EulerAncestralDiscreteScheduler", kLinspace, false, false, true, false, true},
+    {"HeunDiscreteScheduler", kLinspace, false, false, true, true, false},
+    {"KDPM2DiscreteScheduler", kLinspace, false, false, true, true, false},
+    {"KDPM2AncestralDiscreteScheduler", kLinspace, false, false, true, true, false},
+    {"LMSDiscreteScheduler", kLinspace, false, false, true, true, false},
+    {"DPMSolverMultistepScheduler", kLinspace, false, false, true, true, true},
+    {"DPMSolverSDEScheduler", kLinspace, false, false, true, true, false},
+    {"UniPCMultistepScheduler", kLinspace, false, false, true, true, true},
+    {"DEISMultistepScheduler", kLinspace, false, false, true, true, false},
 };
 /// For classes without a row: the noise schedule's keys are the same in all of diffusers.
-constexpr ClassRow kOther = {"", SigmaSchedule::linspace, false, false, true, true, true};
+constexpr ClassRow kOther = {"", kLinspace, false, false, true, true, true};
 
 const ClassRow& row_of(std::string_view class_name) {
   for (const ClassRow& row : kClasses) {
@@ -40,25 +49,44 @@ const ClassRow& row_of(std::string_view class_name) {
   return kOther;
 }
 
-/// Options that change a sample, with the only value that is built. Python's -Infinity arrives as
-/// null.
-const std::vector<std::pair<const char*, json>>& built_values() {
-  static const std::vector<std::pair<const char*, json>> kValues = {
-      {"thresholding", false},
-      {"use_exponential_sigmas", false},
-      {"use_beta_sigmas", false},
-      {"use_lu_lambdas", false},
-      {"use_flow_sigmas", false},
-      {"final_sigmas_type", "zero"},
-      {"interpolation_type", "linear"},
-      {"timestep_type", "discrete"},
-      {"algorithm_type", "dpmsolver++"},
-      {"solver_type", "midpoint"},
-      {"solver_order", 2},
-      {"lambda_min_clipped", nullptr},
-      {"variance_type", nullptr},
-      {"sigma_min", nullptr},
-      {"sigma_max", nullptr},
+/// An option that changes a sample, and the only value of it that is built.
+struct BuiltValue {
+  std::string_view class_name;  // empty: of every class
+  const char* key;
+  json built;
+  json otherwise =
+      nullptr;  // what the class assumes if the file leaves it out; null: what is built
+};
+
+/// Python's -Infinity arrives as null.
+const std::vector<BuiltValue>& built_values() {
+  static const std::vector<BuiltValue> kValues = {
+      {"", "thresholding", false},
+      {"", "use_lu_lambdas", false},
+      {"", "use_flow_sigmas", false},
+      {"", "final_sigmas_type", "zero"},
+      {"", "interpolation_type", "linear"},
+      {"", "timestep_type", "discrete"},
+      {"", "lambda_min_clipped", nullptr},
+      {"", "sigma_min", nullptr},
+      {"", "sigma_max", nullptr},
+      {"DDPMScheduler", "variance_type", "fixed_small"},
+      {"PNDMScheduler", "skip_prk_steps", true, false},
+      {"LCMScheduler", "original_inference_steps", 50},
+      {"LCMScheduler", "timestep_scaling", 10.0},
+      // sampler_for tells the two algorithms apart. diffusers' third order of the stochastic one
+      // has the other sign at its last term than k-diffusion's dpmpp_3m_sde.
+      {"DPMSolverMultistepScheduler", "solver_order", 2},
+      {"DPMSolverMultistepScheduler", "solver_type", "midpoint"},
+      {"DPMSolverMultistepScheduler", "variance_type", nullptr},
+      {"UniPCMultistepScheduler", "solver_order", 2},
+      {"UniPCMultistepScheduler", "solver_type", "bh2"},
+      {"UniPCMultistepScheduler", "predict_x0", true},
+      {"UniPCMultistepScheduler", "lower_order_final", true},
+      {"UniPCMultistepScheduler", "disable_corrector", json::array()},
+      {"UniPCMultistepScheduler", "solver_p", nullptr},
+      {"DEISMultistepScheduler", "solver_order", 2},
+      {"DEISMultistepScheduler", "lower_order_final", true},
   };
   return kValues;
 }
@@ -134,12 +162,41 @@ std::vector<std::string> not_built_in(const json& root, const ClassRow& row,
                                       std::string_view file) {
   std::vector<std::string> options;
   if (value_or(root, "clip_sample", row.clips, file)) options.emplace_back("clip_sample = true");
-  for (const auto& [key, built] : built_values()) {
-    const auto found = root.find(key);
-    if (found == root.end() || found->is_null() || *found == built) continue;
-    options.push_back(fmt::format("{} = {}", key, found->dump()));
+  for (const BuiltValue& value : built_values()) {
+    if (!value.class_name.empty() && value.class_name != row.name) continue;
+    const auto found = root.find(value.key);
+    const json& actual = found == root.end() ? value.otherwise : *found;
+    if (actual.is_null() || actual == value.built) continue;
+    options.push_back(fmt::format("{} = {}", value.key, actual.dump()));
   }
   return options;
+}
+
+constexpr std::pair<Respacing, const char*> kRespacings[] = {
+    {Respacing::karras, "use_karras_sigmas"},
+    {Respacing::exponential, "use_exponential_sigmas"},
+    {Respacing::beta, "use_beta_sigmas"},
+};
+
+Respacing respacing_of(const json& root, std::string_view file) {
+  Respacing found = Respacing::none;
+  for (const auto& [respacing, key] : kRespacings) {
+    if (!value_or(root, key, false, file)) continue;
+    EMULSION_CHECK(found == Respacing::none, format,
+                   "[{}] expected at most one of use_karras_sigmas, use_exponential_sigmas and "
+                   "use_beta_sigmas, got two",
+                   file);
+    found = respacing;
+  }
+  return found;
+}
+
+/// "dpmsolver++" and "sde-dpmsolver++" are two solvers here. Files of other classes may hold the
+/// key, too: diffusers ignores it there.
+std::string algorithm_of(const json& root, const ClassRow& row, std::string_view file) {
+  if (row.name != "DPMSolverMultistepScheduler") return {};
+  const auto algorithm = value_or<std::string>(root, "algorithm_type", "dpmsolver++", file);
+  return algorithm == "deis" ? "dpmsolver++" : algorithm;  // as the class reads it
 }
 
 std::string sampler_ids() {
@@ -162,7 +219,8 @@ SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view f
   config.spacing = named(root, "timestep_spacing", row.spacing, file);
   config.options.steps_offset = value_or<int64_t>(root, "steps_offset", 0, file);
   config.options.set_alpha_to_one = value_or(root, "set_alpha_to_one", row.alpha_to_one, file);
-  config.options.use_karras_sigmas = value_or(root, "use_karras_sigmas", false, file);
+  if (row.respacing_option) config.options.respacing = respacing_of(root, file);
+  config.algorithm = algorithm_of(root, row, file);
   config.not_built = not_built_in(root, row, file);
   return config;
 }
@@ -170,8 +228,7 @@ SchedulerConfig parse_scheduler_config(std::string_view text, std::string_view f
 std::string to_json(const SchedulerConfig& config) {
   const ClassRow& row = row_of(config.class_name);
   EMULSION_CHECK(
-      config.spacing != SigmaSchedule::normal && config.spacing != SigmaSchedule::karras,
-      unsupported,
+      is_diffusers(config.spacing), unsupported,
       "[scheduler config] expected the spacing leading, linspace or trailing, got {}; set "
       "use_karras_sigmas for karras",
       config::name_of(config.spacing));
@@ -189,7 +246,12 @@ std::string to_json(const SchedulerConfig& config) {
   };
   if (row.clips) root["clip_sample"] = false;
   if (row.alpha_option) root["set_alpha_to_one"] = config.options.set_alpha_to_one;
-  if (row.karras_option) root["use_karras_sigmas"] = config.options.use_karras_sigmas;
+  if (row.respacing_option) {
+    for (const auto& [respacing, key] : kRespacings) {
+      root[key] = config.options.respacing == respacing;
+    }
+  }
+  if (!config.algorithm.empty()) root["algorithm_type"] = config.algorithm;
   if (row.rescale_option) root["rescale_betas_zero_snr"] = config.noise.zero_terminal_snr;
   if (config.class_name == "PNDMScheduler") root["skip_prk_steps"] = true;
   return root.dump(2) + "\n";
@@ -199,8 +261,13 @@ const Sampler& sampler_for(const SchedulerConfig& config) {
   EMULSION_CHECK(config.not_built.empty(), unsupported,
                  "[scheduler config] {} with {} is not built; choose a solver with --sampler {}",
                  config.class_name, fmt::join(config.not_built, ", "), sampler_ids());
+  if (config.algorithm == "sde-dpmsolver++") return find_sampler("dpmpp_2m_sde");
+  EMULSION_CHECK(config.algorithm.empty() || config.algorithm == "dpmsolver++", unsupported,
+                 "[scheduler config] {} with algorithm_type = \"{}\" is not built; choose a solver "
+                 "with --sampler {}",
+                 config.class_name, config.algorithm, sampler_ids());
   for (const Sampler& sampler : samplers()) {
-    if (sampler.diffusers_class == config.class_name) return sampler;
+    if (!config.class_name.empty() && sampler.diffusers_class == config.class_name) return sampler;
   }
   throw Error(
       ErrorCode::unsupported,

@@ -22,6 +22,8 @@ struct SchedulerConfig {
   Prediction prediction = Prediction::epsilon;
   SigmaSchedule spacing = SigmaSchedule::leading;
   SchedulerOptions options = {.steps_offset = 1, .set_alpha_to_one = false};
+  /// "algorithm_type" of a DPMSolverMultistepScheduler; empty for all others.
+  std::string algorithm;
   /// Options that would change a sample and are not built, as "clip_sample = true".
   std::vector<std::string> not_built;
 };

@@ -48,7 +48,7 @@ constexpr std::array kSchedules = std::to_array<std::pair<std::string_view, std:
     {"polyexponential", "Polyexponential"},
     {"sgm_uniform", "SGM Uniform"},
     {"simple", "Simple"},
-    {"ddim", "DDIM"},
+    {"ddim_uniform", "DDIM"},
     {"beta", "Beta"},
     {"align_your_steps", "Align Your Steps"},
     {"normal", "Normal"},

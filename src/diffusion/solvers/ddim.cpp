@@ -7,11 +7,10 @@ namespace emulsion::diffusion::solvers {
 /// sake.
 Tensor ddim(const SamplingPlan& plan, Tensor x, const DenoiseFn& denoise, const NoiseFn&,
             const ProgressFn& progress) {
-  const auto n = static_cast<int64_t>(plan.timesteps.size());
+  const int64_t n = plan.size();
   for (int64_t i = 0; i < n; ++i) {
     const Tensor x0 = denoise(x, plan.sigmas[i], plan.timesteps[i]);
-    const Tensor eps = (x - x0) / plan.sigmas[i];
-    x = x0 + plan.sigmas[i + 1] * eps;
+    x = x0 + plan.sigmas[i + 1] * slope(x, x0, plan.sigmas[i]);
     if (progress) progress(i + 1, n);
   }
   return x;

@@ -9,7 +9,7 @@ namespace emulsion::diffusion::solvers {
 /// where lambda ends. Source: Lu et al. 2022, arXiv:2211.01095, alg. 2, divided by alpha.
 Tensor dpmpp_2m(const SamplingPlan& plan, Tensor x, const DenoiseFn& denoise, const NoiseFn&,
                 const ProgressFn& progress) {
-  const auto n = static_cast<int64_t>(plan.timesteps.size());
+  const int64_t n = plan.size();
   Tensor previous;  // the last x0
   for (int64_t i = 0; i < n; ++i) {
     const double sigma = plan.sigmas[i], next = plan.sigmas[i + 1];
@@ -19,7 +19,7 @@ Tensor dpmpp_2m(const SamplingPlan& plan, Tensor x, const DenoiseFn& denoise, co
       const double step = std::log(sigma / next), last_step = std::log(plan.sigmas[i - 1] / sigma);
       middle = x0 + (x0 - previous) * (step / (2 * last_step));
     }
-    x = middle + (x - middle) * (next / sigma);
+    x = towards(x, middle, sigma, next);
     previous = x0;
     if (progress) progress(i + 1, n);
   }

@@ -6,11 +6,10 @@ namespace emulsion::diffusion::solvers {
 /// correction.
 Tensor euler(const SamplingPlan& plan, Tensor x, const DenoiseFn& denoise, const NoiseFn&,
              const ProgressFn& progress) {
-  const auto n = static_cast<int64_t>(plan.timesteps.size());
+  const int64_t n = plan.size();
   for (int64_t i = 0; i < n; ++i) {
     const Tensor x0 = denoise(x, plan.sigmas[i], plan.timesteps[i]);
-    const Tensor slope = (x - x0) / plan.sigmas[i];
-    x = x + slope * (plan.sigmas[i + 1] - plan.sigmas[i]);
+    x = x + slope(x, x0, plan.sigmas[i]) * (plan.sigmas[i + 1] - plan.sigmas[i]);
     if (progress) progress(i + 1, n);
   }
   return x;

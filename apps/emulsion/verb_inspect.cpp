@@ -6,10 +6,11 @@
 #include "core/error.h"
 #include "io/atomic_file.h"
 #include "io/image.h"
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 #include "nn/pattern.h"
 #include "text.h"
 #include "verbs.h"
+#include "weights/single_file.h"
 #include "weights_kind.h"
 
 namespace emulsion::app {
@@ -28,9 +29,23 @@ bool matches_any(const std::vector<std::string>& patterns, const std::string& na
                      [&](const std::string& pattern) { return nn::glob_match(pattern, name); });
 }
 
-void show_safetensors(const Arguments& arguments) {
-  const auto file = io::SafetensorsFile::open(arguments.path);
-  std::printf("%s\n%s\n", kind_of(file).c_str(), summary(file).c_str());
+/// What a model's file was taken for, and from which tensors.
+void show_decisions(const std::string& path) {
+  weights::LoadReport report;
+  try {
+    weights::detect_single_file(path, {.report = &report});
+  } catch (const Error&) {  // no model: its kind was said
+    return;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& decision : report.decisions) rows.push_back({decision.what, decision.from});
+  std::printf("\nTaken for:\n%s", table(rows).c_str());
+}
+
+void show_weights(const Arguments& arguments) {
+  const auto file = io::open_tensor_file(arguments.path);
+  std::printf("%s\n%s, %s\n", kind_of(file).c_str(), summary(file).c_str(), file.format().c_str());
+  show_decisions(arguments.path);
   std::vector<std::vector<std::string>> rows;
   for (const auto& [key, value] : file.metadata()) rows.push_back({key, shortened(value, 100)});
   if (!rows.empty()) std::printf("\nMetadata:\n%s", table(rows).c_str());
@@ -62,7 +77,7 @@ void show_picture(const std::string& path) {
     std::printf("\n%s:\n%s\n", keyword.c_str(), text.c_str());
 }
 
-/// A line per part of a model folder, or of any folder with safetensors files.
+/// A line per part of a model folder, or of any folder with files of weights.
 void show_folder(const std::string& path) {
   const bool is_model = fs::exists(fs::path(path) / "model_index.json");
   std::printf("%s\n\n", is_model ? "model folder, diffusers layout" : "folder");
@@ -70,8 +85,8 @@ void show_folder(const std::string& path) {
   for (const auto& item : fs::recursive_directory_iterator(path)) {
     const std::string name = fs::relative(item.path(), path).string();
     const auto extension = item.path().extension();
-    if (extension == ".safetensors") {
-      const auto file = io::SafetensorsFile::open(item.path());
+    if (extension == ".safetensors" || extension == ".bin") {
+      const auto file = io::open_tensor_file(item.path());
       rows.push_back({name, kind_of(file) + ": " + summary(file)});
     } else if (is_model && extension == ".json" && item.file_size() < 4096) {
       std::string text = io::read_file(item.path());
@@ -81,7 +96,7 @@ void show_folder(const std::string& path) {
     }
   }
   EMULSION_CHECK(!rows.empty(), not_found,
-                 "{}: expected a model folder or safetensors files, found neither; "
+                 "{}: expected a model folder or files of weights, found neither; "
                  "`emulsion data check` looks at folders of pictures",
                  path);
   std::sort(rows.begin(), rows.end());
@@ -100,7 +115,7 @@ void inspect(const Arguments& arguments) {
                 human_bytes(static_cast<int64_t>(fs::file_size(path))).c_str());
     return;
   }
-  show_safetensors(arguments);
+  show_weights(arguments);
 }
 
 }  // namespace
@@ -109,7 +124,7 @@ void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = add_verb(
       app, "inspect",
-      "Says what a safetensors file, model folder or picture is, with tensors and metadata.",
+      "Says what a file of weights, model folder or picture is, with tensors and metadata.",
       "emulsion inspect style.safetensors --keys '*attn1*'");
   verb->add_option("path", arguments->path, "File or folder")
       ->required()

@@ -15,6 +15,8 @@ void add_generate(CLI::App& app);
 void add_data(CLI::App& app);
 void add_config(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_verify(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_doctor(CLI::App& app);

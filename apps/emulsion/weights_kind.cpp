@@ -31,15 +31,9 @@ constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
     {"latents", "latents"},
 }};
 
-int64_t count_of(const io::SafetensorsFile::Entry& entry) {
-  int64_t count = 1;
-  for (const int64_t size : entry.shape) count *= size;
-  return count;
-}
-
 }  // namespace
 
-std::string kind_of(const io::SafetensorsFile& file) {
+std::string kind_of(const io::TensorFile& file) {
   for (const auto& [sign, kind] : kKinds) {
     for (const auto& entry : file.entries()) {
       if (entry.name.find(sign) != std::string::npos) return kind;
@@ -48,12 +42,12 @@ std::string kind_of(const io::SafetensorsFile& file) {
   return "tensors";
 }
 
-std::string summary(const io::SafetensorsFile& file) {
+std::string summary(const io::TensorFile& file) {
   int64_t numbers = 0, bytes = 0;
   std::map<std::string, int64_t> dtypes;
   for (const auto& entry : file.entries()) {
-    numbers += count_of(entry);
-    bytes += static_cast<int64_t>(entry.end - entry.begin);
+    numbers += entry.numel();
+    bytes += static_cast<int64_t>(entry.bytes());
     ++dtypes[c10::toString(entry.dtype)];
   }
   std::string names;

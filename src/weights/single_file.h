@@ -33,6 +33,7 @@ DetectedModel detect_single_file(const std::filesystem::path& path, const LoadOp
 struct SingleFileOptions {
   at::ScalarType dtype = at::kHalf;
   bool kohya_text_projection = false;
+  bool bare = false;  // one part alone, without the prefix that it has in a whole model
   std::string title = "";
   std::map<std::string, std::string> metadata = {};  // goes into the header beside the above
 };

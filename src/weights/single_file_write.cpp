@@ -15,7 +15,7 @@ using models::Model;
 /// Tensors under their foreign names, as in memory or in another dtype.
 class Collector {
  public:
-  explicit Collector(at::ScalarType dtype) : dtype_(dtype) {}
+  Collector(at::ScalarType dtype, bool bare) : dtype_(dtype), bare_(bare) {}
 
   void add(const std::string& prefix, const nn::ParamStore& store, const NameRules& rules) {
     std::map<std::string, Tensor> ours;
@@ -25,7 +25,7 @@ class Collector {
     for (const auto& [foreign, parts] : sources) {
       std::vector<Tensor> values;
       for (const NameRule* rule : parts) values.push_back(cast(ours.at(rule->canonical)));
-      tensors_.emplace_back(prefix + foreign, to_foreign(parts.front()->transform, values));
+      tensors_.emplace_back((bare_ ? "" : prefix) + foreign, to_foreign(parts.front()->transform, values));
     }
   }
 
@@ -46,10 +46,17 @@ class Collector {
   Tensor cast(const Tensor& value) const { return dtype_ == at::ScalarType::Undefined ? value : value.to(dtype_); }
 
   at::ScalarType dtype_;
+  bool bare_;
   NamedTensors tensors_;
 };
 
 void add_text_encoders(Collector& all, const Model& model, const SingleFileOptions& options) {
+  if (options.bare) {  // in files of their own they have transformers' names
+    for (const auto* part : {model.text_encoder.get(), model.text_encoder_2.get()}) {
+      if (part) all.add("", part->store, prefixed_clip_names(part->net.config()));
+    }
+    return;
+  }
   if (model.text_encoder_2) {
     const auto& second = *model.text_encoder_2;
     all.add("conditioner.embedders.1.model.", second.store,
@@ -93,7 +100,7 @@ std::map<std::string, std::string> header_of(const Model& model, const SingleFil
   std::map<std::string, std::string> header = options.metadata;
   header["format"] = "pt";
   header["modelspec.sai_model_spec"] = "1.0.1";
-  header["modelspec.architecture"] = modelspec_architecture(model);
+  header["modelspec.architecture"] = modelspec_architecture(model) + (options.bare ? "/" + model.components().front().name : "");
   header["modelspec.implementation"] = model.text_encoder_2 ? "https://github.com/Stability-AI/generative-models"
                                                             : "https://github.com/CompVis/stable-diffusion";
   if (!options.title.empty()) header["modelspec.title"] = options.title;
@@ -110,7 +117,8 @@ std::map<std::string, std::string> header_of(const Model& model, const SingleFil
 }  // namespace
 
 void save_single_file(const std::filesystem::path& path, const Model& model, const SingleFileOptions& options) {
-  Collector all(options.dtype);
+  EMULSION_CHECK(!options.bare || model.components().size() == 1, internal, "a bare file of several parts");
+  Collector all(options.dtype, options.bare);
   if (model.unet) all.add("model.diffusion_model.", model.unet->store, ldm_names(model.unet->net.config()));
   if (model.vae) all.add("first_stage_model.", model.vae->store, ldm_names(model.vae->net.config()));
   add_text_encoders(all, model, options);

@@ -287,6 +287,23 @@ TEST(SingleFileTest, HeadersSayWhatTheFileIs) {
   EXPECT_EQ(opened.metadata().at("modelspec.hash_sha256"), "0x" + io::sha256_hex(std::string_view(bytes).substr(8 + length)));
 }
 
+TEST(SingleFileTest, APartAloneComesBackFromAFileWithoutPrefixes) {
+  const test::TempFolder folder;
+  for (const std::string part : {"unet", "vae", "text_encoder"}) {
+    Model model = tiny_family_model("sd2");
+    if (part != "unet") model.unet.reset();
+    if (part != "vae") model.vae.reset();
+    if (part != "text_encoder") model.text_encoder.reset();
+    const fs::path file = folder / (part + ".safetensors");
+    save_single_file(file, model, {.dtype = at::kFloat, .bare = true});
+    expect_same_weights(model, load_single_file(file));
+    const char* sign = part == "unet"  ? "input_blocks.0.0.weight"
+                       : part == "vae" ? "encoder.mid.attn_1.q.weight"
+                                       : "text_model.final_layer_norm.weight";
+    EXPECT_TRUE(io::SafetensorsFile::open(file).contains(sign)) << part;
+  }
+}
+
 // --- Files that are something else ---------------------------------------------------------------------
 
 std::string refusal(const NamedTensors& tensors, const LoadOptions& options = {}) {

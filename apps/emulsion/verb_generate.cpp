@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "arguments.h"
+#include "config/enum_names.h"
 #include "core/device.h"
 #include "core/stop.h"
 #include "generate/embeddings.h"
@@ -11,6 +12,7 @@
 #include "generate_arguments.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
+#include "model_arguments.h"
 #include "picture_file.h"
 #include "terminal.h"
 #include "verbs.h"
@@ -20,18 +22,21 @@ namespace emulsion::app {
 namespace {
 
 namespace fs = std::filesystem;
-using Arguments = GenerateArguments;
 
-at::ScalarType dtype_named(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+struct Arguments : GenerateArguments {
+  ModelArguments model_options;
+};
 
 models::Model load(const Arguments& arguments) {
   const at::ScalarType dtype = dtype_named(arguments.dtype);
-  models::Model model = weights::load_model(arguments.model, {.dtype = dtype});
+  models::Model model = weights::load_model(arguments.model, load_options(arguments.model_options, dtype));
   const at::ScalarType vae_dtype = arguments.vae_dtype.empty() ? dtype : dtype_named(arguments.vae_dtype);
   if (!arguments.vae.empty()) {
     weights::replace_vae(model, arguments.vae, vae_dtype);
   } else if (vae_dtype != dtype) {
-    model.vae = std::move(weights::load_model(arguments.model, {.dtype = vae_dtype, .parts = {"vae"}}).vae);
+    weights::LoadOptions options = load_options(arguments.model_options, vae_dtype);
+    options.parts = {"vae"};
+    model.vae = std::move(weights::load_model(arguments.model, options).vae);
   }
   return model;
 }
@@ -95,6 +100,23 @@ void draw(const Arguments& arguments) {
   }
 }
 
+/// Keeps rare options out of --help; --help-more shows them too.
+void hide_rare(CLI::App& verb, const std::vector<std::string>& names) {
+  std::vector<CLI::Option*> rare;
+  for (const std::string& name : names) rare.push_back(verb.get_option(name));
+  for (CLI::Option* option : verb.get_options()) {
+    if (option->get_group() == "Model") rare.push_back(option);
+  }
+  for (CLI::Option* option : rare) option->group("");
+  verb.add_flag_callback(
+      "--help-more",
+      [rare] {
+        for (CLI::Option* option : rare) option->group("More");
+        throw CLI::CallForHelp();
+      },
+      "Show rarer options, too");
+}
+
 }  // namespace
 
 void add_generate(CLI::App& app) {
@@ -112,6 +134,7 @@ void add_generate(CLI::App& app) {
   option("--init-image", a->init_image, "FILE", "Start from this picture");
   option("--mask", a->mask, "FILE", "Draw only where this is white");
   option("--strength", a->strength, "X", "Share of the steps taken from the picture [0.75]");
+  add_model_arguments(*verb, a->model_options);
   option("--vae", a->vae, "PATH", "Draw with this autoencoder: a file or folder");
   option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")->allow_extra_args(false);
   option("--lora-dir", a->lora_folder, "FOLDER", "LoRA for <lora:NAME:WEIGHT>");
@@ -122,9 +145,12 @@ void add_generate(CLI::App& app) {
   option("--steps", a->steps, "N", "Steps of the sampler [20]")->check(CLI::Range(1, 1000));
   option("--cfg", a->cfg, "X", "Guidance scale; 1: none [7]")->check(CLI::NonNegativeNumber);
   option("--cfg-rescale", a->cfg_rescale, "X", "0 to 1, against burnt colours [0]")->check(CLI::Range(0.0, 1.0));
-  option("--clip-skip", a->clip_skip, "N", "Text state N layers from the end")->check(CLI::Range(0, 24));
-  option("--sampler", a->sampler, "ID", "ddim, euler, euler_ancestral, dpmpp_2m [the model's]");
-  option("--schedule", a->schedule, "ID", "normal, karras, leading, linspace, trailing [the model's]");
+  option("--clip-skip", a->clip_skip, "N", "The text state N layers from the end [the model's]")->check(CLI::Range(0, 24));
+  std::vector<std::string_view> samplers;
+  for (const diffusion::Sampler& sampler : diffusion::samplers()) samplers.push_back(sampler.id);
+  const auto schedules = config::names_of<diffusion::SigmaSchedule>();
+  option("--sampler", a->sampler, "ID", fmt::format("{} [the model's]", fmt::join(samplers, ", ")));
+  option("--schedule", a->schedule, "ID", fmt::format("{} [the model's]", fmt::join(schedules, ", ")));
   option("--size", a->size, "WxH", "Pixels [the picture's or the model's]");
   option("--batch", a->batch, "N", "Pictures of each prompt [1]");
   option("--dtype", a->dtype, "DTYPE", "float32 or bfloat16 [float32]")->check(CLI::IsMember({"float32", "bfloat16"}));
@@ -134,11 +160,13 @@ void add_generate(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "on", "off"}));
   option("--prompt-syntax", a->syntax, "KIND", "weighted or plain [weighted]")
       ->check(CLI::IsMember({"weighted", "plain"}));
-  option("--init-latents", a->init_latents, "FILE", "")->group("");  // docs/formats.md
-  option("--save-latents", a->save_latents, "FILE", "")->group("");
+  option("--init-latents", a->init_latents, "FILE", "Start from these (docs/formats.md)");
+  option("--save-latents", a->save_latents, "FILE", "Write the final latents");
   option("-o,--output", a->output, "PATH", "A .png, .jpg or .webp file, or a folder [.]");
   verb->add_flag("--grid", a->grid, "Also write all pictures side by side");
   add_json(*verb, a->json);
+  hide_rare(*verb, {"--vae-dtype", "--vae-tiling", "--cfg-rescale", "--clip-skip", "--prompt-syntax", "--init-latents",
+                    "--save-latents"});
   verb->callback([a] { draw(*a); });
 }
 

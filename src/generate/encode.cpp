@@ -15,16 +15,10 @@ int64_t tile_size(const models::VaeConfig& config) {
   return std::max(kSmallestTile, config.sample_size / config.factor() / 4 * 4);
 }
 
-bool tiled(const models::VaeConfig& config, Tiling tiling, int64_t rows, int64_t columns) {
-  const int64_t tile = tile_size(config), factor = config.factor();
-  if (tiling == Tiling::off || std::max(rows, columns) <= tile) return false;
-  return tiling == Tiling::on || rows * factor * columns * factor > kLargest;
-}
-
 Tensor decode(const models::Vae& vae, const Tensor& latents, Tiling tiling) {
   const models::VaeConfig& config = vae.config();
   const auto whole = [&](const Tensor& z) { return vae.decode(z).to(at::kFloat); };
-  if (!tiled(config, tiling, latents.size(2), latents.size(3))) return whole(latents);
+  if (!uses_tiles(config, tiling, latents.size(2), latents.size(3))) return whole(latents);
   return in_tiles(latents, tile_size(config), config.factor(), 1, whole);
 }
 
@@ -40,8 +34,8 @@ std::unique_ptr<models::Part<models::Vae>> in_float32(const models::Part<models:
 /// What is wrong with decoded pixels [B, 3, H, W]; nullptr: nothing.
 const char* fault(const Tensor& pixels) {
   if (!pixels.isfinite().all().item<bool>()) return "NaN or infinity";
-  const Tensor flat = to_bytes(pixels).flatten(1);
-  return (flat.amax(1) == flat.amin(1)).any().item<bool>() ? "a single colour" : nullptr;
+  const Tensor colours = to_bytes(pixels).flatten(1, 2);  // [B, H W, 3]
+  return (colours.amax(1) == colours.amin(1)).all(1).any().item<bool>() ? "a single colour" : nullptr;
 }
 
 /// b with its first rows (or columns) along `dim` faded in from the last ones of a.
@@ -55,6 +49,12 @@ Tensor faded(const Tensor& a, const Tensor& b, int64_t dim, int64_t extent) {
 }
 
 }  // namespace
+
+bool uses_tiles(const models::VaeConfig& config, Tiling tiling, int64_t rows, int64_t columns) {
+  const int64_t tile = tile_size(config), factor = config.factor();
+  if (tiling == Tiling::off || std::max(rows, columns) <= tile) return false;
+  return tiling == Tiling::on || rows * factor * columns * factor > kLargest;
+}
 
 Tensor to_bytes(const Tensor& pixels) {
   return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
@@ -122,7 +122,7 @@ Tensor encode_pixels(const models::Model& model, const Tensor& pixels, const Ten
   const Tensor x = pixels.to(model.vae->store.params().front().value.options());
   const auto whole = [&](const Tensor& tile) { return vae.encode(tile).to(at::kFloat); };
   const int64_t factor = config.factor();
-  const Tensor moments = tiled(config, tiling, x.size(2) / factor, x.size(3) / factor)
+  const Tensor moments = uses_tiles(config, tiling, x.size(2) / factor, x.size(3) / factor)
                              ? in_tiles(x, tile_size(config) * factor, 1, factor, whole)
                              : whole(x);
   EMULSION_CHECK(moments.isfinite().all().item<bool>(), numeric,

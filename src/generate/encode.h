@@ -23,6 +23,9 @@ constexpr auto enum_names(Tiling) {
       {{Tiling::automatic, "auto"}, {Tiling::on, "on"}, {Tiling::off, "off"}});
 }
 
+/// Whether latents of so many rows and columns are decoded, or encoded to, in tiles.
+bool uses_tiles(const models::VaeConfig& config, Tiling tiling, int64_t rows, int64_t columns);
+
 /// Pixels [B, 3, H, W] in [-1, 1], clamped -> uint8 [B, H, W, 3].
 Tensor to_bytes(const Tensor& pixels);
 

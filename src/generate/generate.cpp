@@ -18,8 +18,9 @@ std::vector<int64_t> latent_shape(const Model& model, const Request& full) {
 void resolve_size(Request& full, const Model& model) {
   const int64_t factor = model.need_vae("drawing").config().factor();
   const int64_t side = model.need_unet("drawing").config().sample_size * factor;
-  EMULSION_CHECK(full.width >= 0 && full.height >= 0, config, "[generate] expected a size in pixels, got {}x{}", full.width,
-                 full.height);
+  EMULSION_CHECK(full.width >= 0 && full.height >= 0, config,
+                 "[generate] size {}x{}: expected sides divisible by {}", full.width == 0 ? side : full.width,
+                 full.height == 0 ? side : full.height, factor);
   resolve_source(full.source, full.width, full.height, model);
   if (full.width == 0) full.width = side;
   if (full.height == 0) full.height = side;
@@ -78,9 +79,10 @@ diffusion::DenoiseFn keeping(const Start& start, diffusion::DenoiseFn denoise) {
 }
 
 diffusion::SamplingPlan plan_of(const Model& model, const Request& full) {
+  diffusion::SchedulerOptions options = model.scheduler.options;
+  options.sdxl_table = model.unet->net.config().text_time_conditioning;
   return diffusion::make_plan(diffusion::NoiseSchedule(model.scheduler.noise), diffusion::find_sampler(full.sampler),
-                              config::value_of<diffusion::SigmaSchedule>(full.schedule), full.steps,
-                              model.scheduler.options);
+                              config::value_of<diffusion::SigmaSchedule>(full.schedule), full.steps, options);
 }
 
 }  // namespace

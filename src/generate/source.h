@@ -11,10 +11,10 @@ namespace emulsion::generate {
 
 /// A picture to start from, and where to draw.
 struct Source {
-  Tensor picture;          // uint8 [H, W, 3]; undefined: none, the drawing starts from noise
-  Tensor mask;             // uint8 [H, W]: 0 keeps a pixel, 255 draws it anew; undefined: everything is drawn
+  Tensor picture = {};     // uint8 [H, W, 3]; undefined: none, the drawing starts from noise
+  Tensor mask = {};        // uint8 [H, W]: 0 keeps a pixel, 255 draws it anew; undefined: everything is drawn
   double strength = 0;     // above 0 to 1: the share of the steps that are taken; 0: the default
-  std::string name, mask_name;  // of the files, for infotext
+  std::string name = {}, mask_name = {};  // of the files, for infotext
 
   bool given() const { return picture.defined(); }
 };

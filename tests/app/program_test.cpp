@@ -95,6 +95,15 @@ INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                                            "inspect", "replay", "bench", "bench step", "doctor",
                                            "sheet"));
 
+TEST(ProgramTest, RareOptionsAreShownWhenAskedFor) {
+  const Output usual = emulsion("generate --help"), more = emulsion("generate --help-more");
+  EXPECT_EQ(more.code, 0) << more.err;
+  for (const char* option : {"--vae-tiling", "--prompt-syntax", "--family"}) {
+    EXPECT_FALSE(has(usual.out, option)) << option;
+    EXPECT_TRUE(has(more.out, option)) << option;
+  }
+}
+
 TEST(ProgramTest, SaysItsVersion) {
   const Output result = emulsion("--version");
   EXPECT_EQ(result.code, 0);

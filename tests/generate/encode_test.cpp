@@ -52,9 +52,12 @@ TEST_F(EncodeTest, TilesAreUsedWhereAskedOrLarge) {
   EXPECT_FALSE(at::equal(tiled, whole));  // norms and attention see a tile only
   const Tensor pixels = at::rand({1, 3, 40, 48}) * 2 - 1;
   EXPECT_EQ(encode_pixels(model, pixels, {}, Tiling::on).sizes(), encode_pixels(model, pixels, {}, Tiling::off).sizes());
-  // 1544 x 1544 is above the limit; the tiny model makes that cheap enough.
-  const Tensor large = Rng(6).normal({1, 4, 772, 772}, Purpose::sample);
-  EXPECT_TRUE(at::equal(decode_latents(model, large), decode_latents(model, large, Tiling::on)));
+  const models::VaeConfig sd;  // made for 512 x 512
+  EXPECT_FALSE(uses_tiles(sd, Tiling::automatic, 192, 192));
+  EXPECT_TRUE(uses_tiles(sd, Tiling::automatic, 193, 192));
+  EXPECT_FALSE(uses_tiles(sd, Tiling::off, 512, 512));
+  EXPECT_TRUE(uses_tiles(sd, Tiling::on, 64, 65));
+  EXPECT_FALSE(uses_tiles(sd, Tiling::on, 64, 64));
 }
 
 TEST_F(EncodeTest, WhatIsNoPictureIsDecodedAgainInFloat32) {

@@ -40,8 +40,8 @@ def saved(name, pipe):
     return FOLDER / name, pipe
 
 
-def scheduler(kind=DDIMScheduler, **changes):
-    return kind(**(peers.SCHEDULE | dict(timestep_spacing="leading") | changes))
+def scheduler(**changes):
+    return DDIMScheduler(**(peers.SCHEDULE | dict(timestep_spacing="leading") | changes))
 
 
 @functools.cache
@@ -89,14 +89,17 @@ def sdxl():
     pipe = StableDiffusionXLPipeline(
         vae=peers.tiny_vae(82, scaling_factor=0.13025), text_encoder=encoder(83, hidden_act="quick_gelu"),
         text_encoder_2=second, tokenizer=tokenizer, tokenizer_2=tokenizer, unet=peers.unet_of(unet, 81),
-        scheduler=scheduler(EulerDiscreteScheduler), add_watermarker=False, force_zeros_for_empty_prompt=True,
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading",
+        ), add_watermarker=False, force_zeros_for_empty_prompt=True,
     )  # fmt: skip
     return saved("sdxl", pipe)
 
 
 def as_pipeline(kind, pipe):
     """The same model in another pipeline."""
-    other = kind.from_pipe(pipe)
+    checker = {} if "text_encoder_2" in pipe.components else {"requires_safety_checker": False}
+    other = kind(**pipe.components, **checker)
     other.set_progress_bar_config(disable=True)
     return other
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <map>
 
 #include "core/error.h"
@@ -224,6 +225,20 @@ TEST(SamplerTest, NoiseIsAskedForInOrderAndOnce) {
     sample(sampler, make_plan(schedule, sampler, SigmaSchedule::karras, 40), at::ones({1, 4, 2, 2}),
            denoise, noise);
     EXPECT_EQ(asked > 0, sampler.needs_noise) << sampler.id;
+  }
+}
+
+TEST(SamplerTest, EverySamplerAndScheduleIsOnItsPage) {
+  std::ifstream file(test::source_dir() / "docs/samplers.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  const auto names = [&](std::string_view id) { return page.find(fmt::format("`{}`", id)); };
+  for (const Sampler& sampler : samplers()) {
+    EXPECT_NE(names(sampler.id), page.npos) << sampler.id;
+    if (sampler.diffusers_class.empty()) continue;
+    EXPECT_NE(names(sampler.diffusers_class), page.npos) << sampler.diffusers_class;
+  }
+  for (const auto& [spacing, name] : enum_names(SigmaSchedule{})) {
+    EXPECT_NE(names(name), page.npos) << name;
   }
 }
 

@@ -36,7 +36,8 @@ target_link_libraries(emulsion_torch INTERFACE
 
 # at::parallel_for is a template: compiled without OpenMP it runs in one thread, silently. The threads must be
 # LibTorch's own, so its copy of libgomp is linked where the wheel brings one.
-target_compile_options(emulsion_torch INTERFACE -fopenmp)
+# clang, which builds only the fuzz targets, would want an OpenMP of its own.
+target_compile_options(emulsion_torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
 # As the wheel is compiled: some of ATen's classes have further members without it (at::RecordFunction does).
 target_compile_definitions(emulsion_torch INTERFACE NDEBUG)
 file(GLOB torch_gomp ${EMULSION_LIBTORCH}/lib/libgomp*.so*)

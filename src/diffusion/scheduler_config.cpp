@@ -4,6 +4,7 @@
 
 #include "config/enum_names.h"
 #include "core/error.h"
+#include "core/json_depth.h"
 
 namespace emulsion::diffusion {
 namespace {
@@ -113,6 +114,7 @@ std::string without_infinities(std::string_view text) {
 }
 
 json parse_object(std::string_view text, std::string_view file) {
+  check_json_depth(text, file);
   const json root = json::parse(without_infinities(text), nullptr, false);
   EMULSION_CHECK(root.is_object(), format, "[{}] expected a JSON object, got {}", file,
                  root.is_discarded() ? "text that is not JSON" : root.type_name());

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/json_depth.h"
 #include "io/content.h"
 #include "io/file_map.h"
 #include "io/tensor_contents.h"
@@ -130,8 +131,13 @@ void check_index(const fs::path& path, const std::map<std::string, std::string>&
 }
 
 TensorFile open_shards(const fs::path& path, std::string_view text) {
+  EMULSION_CHECK(text.size() <= kMaxIndex, format,
+                 "{}: expected a file of tensors, or the index of a set of shards of at most {} bytes, "
+                 "got {} bytes that begin as JSON; give a file of tensors",
+                 path.string(), kMaxIndex, text.size());
+  check_json_depth(text, path.string());
   const auto index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  EMULSION_CHECK(text.size() <= kMaxIndex && index.is_object(), format,
+  EMULSION_CHECK(index.is_object(), format,
                  "{}: expected a file of tensors or the index of a set of shards, got damaged JSON; "
                  "fetch it again",
                  path.string());

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/json_depth.h"
 #include "models/clip_text.h"
 #include "models/unet_config.h"
 #include "models/vae.h"
@@ -17,6 +18,7 @@ using Json = nlohmann::ordered_json;
 class Reader {
  public:
   Reader(const std::string& text, std::string file) : file_(std::move(file)) {
+    check_json_depth(text, file_);
     json_ = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     EMULSION_CHECK(json_.is_object(), format, "[{}] expected a JSON object, got something else", file_);
   }

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_depth.h"
 #include "io/atomic_file.h"
 #include "models/bpe.h"
 #include "models/tokenizer.h"
@@ -17,8 +18,10 @@ constexpr const char* kEos = "<|endoftext|>";
 constexpr int64_t kMaxId = 10'000'000;
 
 json read_json(const path& file) {
+  const std::string text = io::read_file(file);
+  check_json_depth(text, file.string());
   try {
-    return json::parse(io::read_file(file));
+    return json::parse(text);
   } catch (const json::exception& error) {
     throw Error(ErrorCode::format,
                 fmt::format("[{}] expected JSON, got an error: {}", file.string(), error.what()));

@@ -1,4 +1,4 @@
-// emulsion bench: how long a training step takes here.
+// emulsion bench: how long a training step takes here; verb_bench_generate.cpp: a picture.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -126,6 +126,7 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"operators", "shapes"}));
   add_json(*step_verb, a->json);
   step_verb->callback([a] { step(*a); });
+  add_bench_generate(*verb);
 }
 
 }  // namespace emulsion::app

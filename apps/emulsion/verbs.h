@@ -19,6 +19,7 @@ void add_convert(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_bench_generate(CLI::App& bench);
 void add_doctor(CLI::App& app);
 void add_sheet(CLI::App& app);
 

@@ -1,0 +1,75 @@
+"""Times drawing with diffusers on the CPU, as `emulsion bench generate` does: Stable Diffusion 1's sizes, random weights.
+
+Prints one JSON line: seconds_per_step (median without the first), first_step, decode_seconds, peak_memory_bytes.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+
+UNET = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+VAE = dict(
+    block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
+    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+)  # fmt: skip
+SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+
+def filled(kind, config, dtype):
+    """A model without the minute that its own initialisation takes: kernels N(0, 1 / fan in) from one repeated block."""
+    with torch.device("meta"):
+        model = kind(**config)
+    model.to_empty(device="cpu")
+    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.dim() == 1:
+                p.fill_(0 if name.endswith("bias") else 1)
+            else:
+                p.copy_(block.repeat(p.numel() // len(block) + 1)[: p.numel()].view(p.shape) / p[0].numel() ** 0.5)
+    return model.to(dtype).eval()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--cfg", type=float, default=7.0)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--threads", type=int, default=0, help="0: what torch chooses")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    dtype = getattr(torch, args.dtype)
+    unet, vae = filled(UNet2DConditionModel, UNET, dtype), filled(AutoencoderKL, VAE, dtype)
+    scheduler = EulerDiscreteScheduler(**SCHEDULE)
+    scheduler.set_timesteps(args.steps)
+    latents = torch.randn(1, 4, args.size // 8, args.size // 8).to(dtype) * scheduler.init_noise_sigma
+    context = torch.randn(2, 77, 768).to(dtype)
+    times = []
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            began = time.perf_counter()
+            x = scheduler.scale_model_input(torch.cat([latents] * 2), t)
+            uncond, cond = unet(x, t, encoder_hidden_states=context).sample.chunk(2)
+            latents = scheduler.step(uncond + args.cfg * (cond - uncond), t, latents).prev_sample
+            times.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        vae.decode(latents.nan_to_num().clamp(-4, 4) / vae.config.scaling_factor)
+        decoding = time.perf_counter() - began
+    print(json.dumps({
+        "seconds_per_step": statistics.median(times[1:] or times), "first_step": times[0], "decode_seconds": decoding,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ Tensor read_mask(const std::string& file) {
 
 generate::Described read_description(const std::string& file, Reporter& reporter) {
   const auto text = io::read_generation_text(file);
-  EMULSION_CHECK(text, not_found, "{}: expected a picture that says how it was drawn, it does not", file);
+  EMULSION_CHECK(text && !text->empty(), not_found, "{}: expected a picture that says how it was drawn, it does not", file);
   const generate::Described described =
       with_context("reading the parameters of " + file, [&] { return generate::describe(generate::parse_infotext(*text)); });
   for (const std::string& setting : described.left_out) reporter.note("Not carried over from the picture: " + setting);

@@ -103,7 +103,8 @@ void read_special_tokens(BpeParts& parts, const path& folder) {
     }
   }
   if (const auto file = folder / "added_tokens.json"; std::filesystem::exists(file)) {
-    for (const auto& [token, id] : read_json(file).items()) {
+    const auto added = read_json(file);
+    for (const auto& [token, id] : added.items()) {
       add_token(parts, token, id.get<int64_t>(), file);
     }
   }

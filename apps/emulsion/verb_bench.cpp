@@ -115,6 +115,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   option("--steps", o.steps, "N", "Steps to time, after the first [20]")
       ->check(CLI::Range(1, 100000));
+  option("--lanes", o.lanes, "N", "Parts of the batch side by side; 0: as a run has it [0]")
+      ->check(CLI::Range(0, 1024));
   option("--threads", o.threads, "N", "Compute threads; 0: one per core [0]")
       ->check(CLI::Range(0, 1024));
   step_verb

@@ -58,6 +58,7 @@ RunConfig config_of(const BenchOptions& options) {
   config.dtype = options.dtype;
   config.ema.enabled = true;
   config.batch_size = batch_of(options);
+  config.lanes = options.lanes;
   if (options.method == "lora") {
     config.method = LoraMethod{};
   } else {

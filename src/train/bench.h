@@ -25,6 +25,7 @@ struct BenchOptions {
   ComputeDtype dtype = ComputeDtype::float32;
   int64_t steps = 20;
   int64_t threads = 0;
+  int64_t lanes = 0;                   // RunConfig::lanes
   ProfileDetail profile = ProfileDetail::none;
 };
 

@@ -1,12 +1,13 @@
 """Folders that diffusers saved, of odd sizes, in Emulsion: the same latents and pictures."""
 
 import functools
+import shutil
 import unittest
 
 import peers
 import tiny_runs
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, IPNDMScheduler, PNDMScheduler
 from program import Same, draw, emulsion, generate
 from transformers import CLIPTokenizer
 
@@ -100,9 +101,11 @@ class ForeignFolderTest(Same, unittest.TestCase):
         self.assert_same_drawing(ours, theirs)
 
     def test_a_solver_that_is_not_built_is_refused_with_a_remedy(self):
-        folder, _ = like_sd1()
-        message = emulsion("generate", folder, "an owl", "-o", folder / "no.png", fails=True)
-        self.assertIn("PNDMScheduler", message)
+        folder = like_sd1()[0]
+        other = shutil.copytree(folder, folder.with_name("with_ipndm"))
+        IPNDMScheduler().save_pretrained(other / "scheduler")
+        message = emulsion("generate", other, "an owl", "-o", other / "no.png", fails=True)
+        self.assertIn("IPNDMScheduler", message)
         self.assertIn("--sampler", message)
 
     def test_a_folder_like_sd2_gives_the_same_latents_with_its_own_scheduler(self):

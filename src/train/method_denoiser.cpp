@@ -141,7 +141,7 @@ models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch, cons
   models::Conditioning all;
   if (text_cache_.empty()) {
     generate::TextOptions options = kPlain;
-    options.chunks = generate::chunk_count(model_, all_captions, kPlain);
+    if (all_captions.size() > batch.captions.size()) options.chunks = generate::chunk_count(model_, all_captions, kPlain);
     all = generate::text_states(model_, batch.captions, options);
   } else {
     std::vector<Tensor> states, pooled;

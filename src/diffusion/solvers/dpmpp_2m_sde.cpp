@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "diffusion/solvers/solvers.h"
 
 namespace emulsion::diffusion::solvers {
@@ -14,11 +12,8 @@ Tensor dpmpp_2m_sde(const SamplingPlan& plan, Tensor x, const DenoiseFn& denoise
   for (int64_t i = 0; i < n; ++i) {
     const double sigma = plan.sigmas[i], next = plan.sigmas[i + 1];
     const Tensor x0 = denoise(x, sigma, plan.timesteps[i]);
-    Tensor middle = x0;  // x0 half a step ahead
-    if (i > 0 && next > 0) {
-      const double step = std::log(sigma / next), last_step = std::log(plan.sigmas[i - 1] / sigma);
-      middle = x0 + (x0 - previous) * (step / (2 * last_step));
-    }
+    const Tensor middle =
+        i > 0 && next > 0 ? half_a_step_ahead(x0, previous, plan.sigmas[i - 1], sigma, next) : x0;
     const auto [down, up] = ancestral_step(sigma, next);
     x = towards(x, middle, sigma, down);
     if (up > 0) x = x + noise(i) * up;

@@ -30,6 +30,10 @@ Tensor slope(const Tensor& x, const Tensor& x0, double sigma);
 /// x at sigma `next` where x0 stays constant on the way from `sigma`.
 Tensor towards(const Tensor& x, const Tensor& x0, double sigma, double next);
 
+/// x0 extrapolated to the middle of the step from sigma to next, linear in log sigma through `previous`, the estimate at
+/// `last`. Source: Lu et al. 2022, arXiv:2211.01095, alg. 2.
+Tensor half_a_step_ahead(const Tensor& x0, const Tensor& previous, double last, double sigma, double next);
+
 /// Step i of Heun's method.
 Tensor heun_step(const SamplingPlan& plan, int64_t i, const Tensor& x, const DenoiseFn& denoise);
 

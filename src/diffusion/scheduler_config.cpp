@@ -5,6 +5,7 @@
 #include "config/enum_names.h"
 #include "core/error.h"
 #include "core/json_depth.h"
+#include "core/json_numbers.h"
 
 namespace emulsion::diffusion {
 namespace {
@@ -126,6 +127,7 @@ template <class T>
 T value_or(const json& root, const char* key, T otherwise, std::string_view file) {
   const auto found = root.find(key);
   if (found == root.end() || found->is_null()) return otherwise;
+  if constexpr (std::is_same_v<T, int64_t>) return whole_number(*found, file, key);
   try {
     return found->get<T>();
   } catch (const json::exception&) {

@@ -1,10 +1,9 @@
 // config.json of diffusers and transformers <-> our config structs; the U-Net's is written in unet_config_write.cpp.
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/json_depth.h"
+#include "core/json_numbers.h"
 #include "models/clip_text.h"
 #include "models/unet_config.h"
 #include "models/vae.h"
@@ -37,6 +36,16 @@ class Reader {
     }
   }
 
+  void read(const char* key, int64_t& into) const {
+    if (has(key)) into = whole_number(json_[key], file_, key);
+  }
+
+  void read(const char* key, std::vector<int64_t>& into) const {
+    if (!has(key)) return;
+    EMULSION_CHECK(json_[key].is_array(), format, "[{}] '{}' is {}; expected a list", file_, key, json_[key].dump());
+    into = whole_numbers(json_[key], key);
+  }
+
   /// A number, or a list with one number per level.
   void read_per_level(const char* key, std::vector<int64_t>& into, size_t levels) const {
     if (!has(key)) {
@@ -44,8 +53,8 @@ class Reader {
       into.assign(levels, into.front());
       return;
     }
-    if (json_[key].is_number_integer()) {
-      into.assign(levels, json_[key].get<int64_t>());
+    if (!json_[key].is_array()) {
+      into.assign(levels, whole_number(json_[key], file_, key));
       return;
     }
     read(key, into);
@@ -77,11 +86,8 @@ class Reader {
     expect_levels(key, json_[key].size(), levels);
     for (size_t i = 0; i < levels; ++i) {
       const Json& entry = json_[key][i];
-      const bool numbers = entry.is_array() && !entry.empty() &&
-                           std::all_of(entry.begin(), entry.end(), [](const Json& e) { return e.is_number_integer(); });
-      EMULSION_CHECK(entry.is_number_integer() || numbers, format, "[{}] '{}' has {}; expected a number or a list of numbers",
-                     file_, key, entry.dump());
-      into[i] = entry.is_array() ? entry.get<Depths>() : Depths{entry.get<int64_t>()};
+      into[i] = entry.is_array() ? whole_numbers(entry, key) : Depths{whole_number(entry, file_, key)};
+      EMULSION_CHECK(!into[i].empty(), format, "[{}] '{}' has an empty list", file_, key);
     }
   }
 
@@ -101,6 +107,12 @@ class Reader {
   const std::string& file() const { return file_; }
 
  private:
+  std::vector<int64_t> whole_numbers(const Json& list, const char* key) const {
+    std::vector<int64_t> numbers;
+    for (const Json& entry : list) numbers.push_back(whole_number(entry, file_, key));
+    return numbers;
+  }
+
   Json json_;
   std::string file_;
 };

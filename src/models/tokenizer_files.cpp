@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/json_depth.h"
+#include "core/json_numbers.h"
 #include "io/atomic_file.h"
 #include "models/bpe.h"
 #include "models/tokenizer.h"
@@ -41,9 +42,7 @@ void read_vocabulary(BpeParts& parts, const json& vocabulary, const path& file) 
                  "[{}] expected an object of token: id, got {}", file.string(),
                  vocabulary.type_name());
   for (const auto& [token, id] : vocabulary.items()) {
-    EMULSION_CHECK(id.is_number_integer(), format, "[{}] token \"{}\": expected an integer, got {}",
-                   file.string(), token, id.dump());
-    set_token(parts, token, id.get<int64_t>(), file);
+    set_token(parts, token, whole_number(id, file.string(), token), file);
   }
 }
 
@@ -72,7 +71,7 @@ void read_tokenizer_json(BpeParts& parts, const path& file) {
     }
   }
   for (const auto& token : root.value("added_tokens", json::array())) {
-    add_token(parts, token.at("content").get<std::string>(), token.at("id").get<int64_t>(), file);
+    add_token(parts, token.at("content").get<std::string>(), whole_number(token.at("id"), file.string(), "id"), file);
   }
 }
 
@@ -98,14 +97,15 @@ void read_special_tokens(BpeParts& parts, const path& folder) {
   }
   if (const auto it = merged.find("added_tokens_decoder"); it != merged.end()) {
     for (const auto& [id, token] : it->items()) {
-      add_token(parts, token.at("content").get<std::string>(), std::stoll(id),
-                folder / "tokenizer_config.json");
+      const path file = folder / "tokenizer_config.json";
+      const json number = json::parse(id, nullptr, /*allow_exceptions=*/false);
+      add_token(parts, token.at("content").get<std::string>(), whole_number(number, file.string(), "added_tokens_decoder"), file);
     }
   }
   if (const auto file = folder / "added_tokens.json"; std::filesystem::exists(file)) {
     const auto added = read_json(file);
     for (const auto& [token, id] : added.items()) {
-      add_token(parts, token, id.get<int64_t>(), file);
+      add_token(parts, token, whole_number(id, file.string(), token), file);
     }
   }
   const struct {

@@ -169,6 +169,16 @@ TEST(ModelConfigTest, OptionsThatAreNotBuiltAreRefusedByName) {
   EXPECT_NE(message.find("[unet/config.json] 'class_embed_type' is \"timestep\""), std::string::npos) << message;
 }
 
+TEST(ModelConfigTest, ANumberThatIsNotWholeIsRefusedByName) {
+  for (const char* value : {"2.5", "1e20", "[2, 109223372036854775807, 2, 2]", "18446744073709551615", "true", "\"2\""}) {
+    for (const char* key : {"layers_per_block", "attention_head_dim", "transformer_layers_per_block"}) {
+      const std::string message = test::error_message(
+          [&] { unet_config_from_json(fmt::format(R"({{"{}": {}}})", key, value), "unet/config.json"); });
+      EXPECT_NE(message.find(fmt::format("[unet/config.json] '{}' is ", key)), std::string::npos) << value << ": " << message;
+    }
+  }
+}
+
 TEST(UNetTest, ContextOfAnotherModelIsAShapeError) {
   const auto file = io::SafetensorsFile::open(test::golden("unet_sd1.safetensors"));
   nn::ParamStore store;

@@ -130,15 +130,15 @@ const std::vector<TileOps<float>>& available<float>() {
     std::vector<TileOps<float>> found;
 #if defined(__x86_64__)
     if (has_avx512()) {
-      found.push_back({"avx512", avx512::kPanel, avx512::kLane, 1, avx512::multiply, avx512::pack, avx512::pack_transposed,
+      found.push_back({"avx512", avx512::kPanel, avx512::kLane, 1, avx512::multiply<false>, avx512::multiply<true>, avx512::pack, avx512::pack_transposed,
                        avx512::softmax<float>, avx512::gradient<float>, nothing});
     }
     if (has_avx2()) {
-      found.push_back({"avx2", avx2::kPanel, avx2::kLane, 1, avx2::multiply, avx2::pack, avx2::pack_transposed,
+      found.push_back({"avx2", avx2::kPanel, avx2::kLane, 1, avx2::multiply<false>, avx2::multiply<true>, avx2::pack, avx2::pack_transposed,
                        avx2::softmax<float>, avx2::gradient<float>, nothing});
     }
 #endif
-    found.push_back({"portable", portable32::kPanel, portable32::kLane, 1, portable32::multiply, portable32::pack,
+    found.push_back({"portable", portable32::kPanel, portable32::kLane, 1, portable32::multiply<false>, portable32::multiply<true>, portable32::pack,
                      portable32::pack_transposed, portable32::softmax<float>, portable32::gradient<float>, nothing});
     return found;
   }();
@@ -147,7 +147,8 @@ const std::vector<TileOps<float>>& available<float>() {
 
 template <>
 const std::vector<TileOps<double>>& available<double>() {
-  static const std::vector<TileOps<double>> all = {{"portable", portable64::kPanel, portable64::kLane, 1, portable64::multiply,
+  static const std::vector<TileOps<double>> all = {{"portable", portable64::kPanel, portable64::kLane, 1, portable64::multiply<false>,
+                                                    portable64::multiply<true>,
                                                     portable64::pack, portable64::pack_transposed, portable64::softmax<double>,
                                                     portable64::gradient<double>, nothing}};
   return all;
@@ -159,11 +160,11 @@ const std::vector<TileOps<BFloat16>>& available<BFloat16>() {
     std::vector<TileOps<BFloat16>> found;
 #if defined(__x86_64__)
     if (has_avx512_bf16() && at::globalContext().userEnabledMkldnn()) {
-      found.push_back({"brgemm", kPairPanel, kPairLane, 2, multiply_brgemm, pack_rows_in_pairs, pack_columns_in_pairs,
+      found.push_back({"brgemm", kPairPanel, kPairLane, 2, multiply_brgemm, nullptr, pack_rows_in_pairs, pack_columns_in_pairs,
                        avx512::softmax<BFloat16>, avx512::gradient<BFloat16>, release_brgemm});
     }
 #endif
-    found.push_back({"pairs", kPairPanel, kPairLane, 2, multiply_slowly, pack_rows_in_pairs, pack_columns_in_pairs,
+    found.push_back({"pairs", kPairPanel, kPairLane, 2, multiply_slowly, nullptr, pack_rows_in_pairs, pack_columns_in_pairs,
                      portable32::softmax<BFloat16>, portable32::gradient<BFloat16>, nothing});
     return found;
   }();

@@ -64,6 +64,8 @@ struct TileOps {
   int64_t panel, lane, depth;
   /// C [M, N up to lane] = A [M, K up to depth] B, or C += A B.
   void (*multiply)(int64_t m, int64_t n, int64_t k, const E* a, int64_t lda, const E* packed, Real* c, int64_t ldc, bool add);
+  /// The same with A [K, M]. Not for bfloat16 operands (null).
+  void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const E* a, int64_t lda, const E* packed, Real* c, int64_t ldc, bool add);
   /// B = source [K, N].
   void (*pack)(int64_t k, int64_t n, const E* source, int64_t ld, E* packed);
   /// B = source^T, source [N, K].

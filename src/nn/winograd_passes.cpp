@@ -1,0 +1,190 @@
+#include "nn/winograd_passes.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+
+#include "nn/winograd_loops.h"
+
+namespace emulsion::nn::winograd {
+namespace {
+
+constexpr int64_t kParts = 16;
+
+/// The 2 x 2 tiles of a batch of pictures, channels last.
+struct TileGrid {
+  int64_t batch, height, width, channels;
+  int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
+
+  static TileGrid of(const Tensor& x) { return {x.size(0), x.size(2), x.size(3), x.size(1)}; }
+  int64_t count() const { return batch * rows * columns; }
+
+  /// The pixels of the square with side N whose upper left corner lies `border` before that of tile `index`; `outside` where
+  /// there is none.
+  template <int N, class T>
+  std::array<T*, N * N> pixels(T* first, int64_t index, int64_t border, T* outside) const {
+    const int64_t top = index / columns % rows * 2 - border, left = index % columns * 2 - border;
+    T* const picture = first + index / (rows * columns) * height * width * channels;
+    std::array<T*, N * N> result;
+    for (int64_t i = 0; i < N * N; ++i) {
+      const int64_t y = top + i / N, x = left + i % N;
+      const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+      result[i] = inside ? picture + (y * width + x) * channels : outside;
+    }
+    return result;
+  }
+};
+
+/// Tiles that a thread handles at once: their transformed pixels stay in its second-level cache.
+int64_t block_size(const TileGrid& grid, int64_t in, int64_t out) {
+  constexpr int64_t kCache = 1 << 18, kLeast = 48;
+  const int64_t fitting = std::max(kLeast, kCache / (kParts * (in + out)));
+  const int64_t share = (grid.count() + at::get_num_threads() - 1) / at::get_num_threads();
+  return std::clamp<int64_t>((share + 11) / 12 * 12, 1, fitting);
+}
+
+Tensor floats(at::IntArrayRef sizes) { return at::empty(sizes, at::kFloat); }
+Tensor zeros(int64_t count) { return at::zeros({count}, at::kFloat); }
+
+/// Tiles [begin, end) of x, transformed: part p, tile t at v + p * stride + (t - begin) * channels.
+void transform_tiles(const TileGrid& grid, const float* x, int64_t begin, int64_t end, const float* outside, float* v, int64_t stride) {
+  for (int64_t t = begin; t < end; ++t, v += grid.channels) {
+    transform_input(grid.pixels<4>(x, t, 1, outside).data(), grid.channels, v, stride);
+  }
+}
+
+}  // namespace
+
+Tensor transformed_weight(const Tensor& weight) {
+  const int64_t out = weight.size(0), in = weight.size(1);
+  const Tensor result = floats({kParts, out, in});
+  const float* from = weight.const_data_ptr<float>();
+  float* to = result.mutable_data_ptr<float>();
+  at::parallel_for(0, out, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) transform_weight(from + k * 9 * in, in, to + k * in, out * in);
+  });
+  return result;
+}
+
+PackedWeight pack_forward(const Ops& ops, const Tensor& transformed) {
+  const int64_t out = transformed.size(1), in = transformed.size(2), size = ops.packed_size(in, out);
+  const Tensor panels = floats({kParts, size});
+  const float* from = transformed.const_data_ptr<float>();
+  float* to = panels.mutable_data_ptr<float>();
+  at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) ops.pack_transposed(in, out, from + p * out * in, in, to + p * size);
+  });
+  return {panels, in, out};
+}
+
+PackedWeight pack_backward(const Ops& ops, const Tensor& transformed) {
+  const int64_t out = transformed.size(1), in = transformed.size(2), size = ops.packed_size(out, in);
+  const Tensor panels = floats({kParts, size});
+  const float* from = transformed.const_data_ptr<float>();
+  float* to = panels.mutable_data_ptr<float>();
+  // Half a turn of g exchanges the first and last row of G g, and leaves the two others; the same for columns.
+  const auto turned = [](int64_t i) { return i == 0 || i == 3 ? 3 - i : i; };
+  at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t source = 4 * turned(p / 4) + turned(p % 4);
+      ops.pack(out, in, from + source * out * in, in, to + p * size);
+    }
+  });
+  return {panels, out, in};
+}
+
+Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, const Tensor& bias) {
+  const TileGrid grid = TileGrid::of(x);
+  const int64_t in = weight.in, out = weight.out, wide = ops.up_to_lane(out), size = weight.panels.size(1);
+  const TileGrid result{grid.batch, grid.height, grid.width, out};
+  const Tensor y = at::empty({grid.batch, out, grid.height, grid.width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const Tensor no_pixel = zeros(in), shift = bias.defined() ? bias.contiguous() : zeros(out);
+  const float *pixels = x.const_data_ptr<float>(), *panels = weight.panels.const_data_ptr<float>();
+  float* const results = y.mutable_data_ptr<float>();
+  const int64_t block = block_size(grid, in, out);
+  at::parallel_for(0, (grid.count() + block - 1) / block, 1, [&](int64_t first, int64_t last) {
+    const Tensor scratch = floats({kParts * block * (in + wide) + out});
+    float* const v = scratch.mutable_data_ptr<float>();
+    float* const products = v + kParts * block * in;
+    float* const unread = products + kParts * block * wide;
+    for (int64_t b = first; b < last; ++b) {
+      const int64_t begin = b * block, end = std::min(begin + block, grid.count());
+      transform_tiles(grid, pixels, begin, end, no_pixel.const_data_ptr<float>(), v, block * in);
+      for (int64_t p = 0; p < kParts; ++p) {
+        ops.multiply(end - begin, out, in, v + p * block * in, in, panels + p * size, products + p * block * wide, wide, false);
+      }
+      for (int64_t t = begin; t < end; ++t) {
+        transform_output(products + (t - begin) * wide, block * wide, out, shift.const_data_ptr<float>(),
+                         result.pixels<2>(results, t, 0, unread).data());
+      }
+    }
+    ops.finish();
+  });
+  return y;
+}
+
+namespace {
+
+/// Both operands of the weight's gradient for tiles [begin, end): [16, tiles, in] and [16, tiles, out].
+void transform_both(const TileGrid& from, const float* x, const TileGrid& to, const float* gradient, int64_t begin, int64_t end,
+                    float* v, float* dm) {
+  const int64_t count = end - begin;
+  const Tensor nothing = zeros(std::max(from.channels, to.channels));
+  const float* outside = nothing.const_data_ptr<float>();
+  at::parallel_for(begin, end, 16, [&](int64_t first, int64_t last) {
+    transform_tiles(from, x, first, last, outside, v + (first - begin) * from.channels, count * from.channels);
+    for (int64_t t = first; t < last; ++t) {
+      transform_output_gradient(to.pixels<2>(gradient, t, 0, outside).data(), to.channels, dm + (t - begin) * to.channels,
+                                count * to.channels);
+    }
+  });
+}
+
+/// du [16, out, wide] += dm^T v, part by part; with few parts per thread, the rows of du are shared out as well.
+void add_products(const Ops& ops, int64_t count, int64_t in, int64_t out, const float* v, const float* dm, float* du, bool add) {
+  const int64_t wide = ops.up_to_lane(in), depth = 256;
+  const int64_t shares = std::max<int64_t>(1, at::get_num_threads() / kParts), rows = (out + shares - 1) / shares;
+  at::parallel_for(0, kParts * shares, 1, [&](int64_t first, int64_t last) {
+    const Tensor packed = floats({ops.packed_size(std::min(depth, count), in)});
+    float* const panels = packed.mutable_data_ptr<float>();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t p = i / shares, row = i % shares * rows, height = std::min(rows, out - row);
+      for (int64_t t = 0; t < count; t += depth) {
+        const int64_t k = std::min(depth, count - t);
+        ops.pack(k, in, v + (p * count + t) * in, in, panels);
+        ops.multiply_transposed(height, in, k, dm + (p * count + t) * out + row, out, panels, du + (p * out + row) * wide, wide,
+                                add || t > 0);
+      }
+    }
+    ops.finish();
+  });
+}
+
+}  // namespace
+
+WeightGradients weight_gradients(const Ops& ops, const Tensor& x, const Tensor& gradient) {
+  const TileGrid from = TileGrid::of(x), to = TileGrid::of(gradient);
+  const int64_t in = from.channels, out = to.channels, wide = ops.up_to_lane(in);
+  // A part of the tiles at a time, so that large pictures need no more than 64 MiB of transformed pixels.
+  const int64_t chunk = std::min(from.count(), std::max<int64_t>(256, (int64_t{16} << 20) / (kParts * (in + out))));
+  const Tensor v = floats({kParts, chunk, in}), dm = floats({kParts, chunk, out}), du = floats({kParts, out, wide});
+  const Tensor dbias = zeros(out);
+  for (int64_t begin = 0; begin < from.count(); begin += chunk) {
+    const int64_t end = std::min(begin + chunk, from.count()), count = end - begin;
+    transform_both(from, x.const_data_ptr<float>(), to, gradient.const_data_ptr<float>(), begin, end, v.mutable_data_ptr<float>(),
+                   dm.mutable_data_ptr<float>());
+    add_products(ops, count, in, out, v.const_data_ptr<float>(), dm.const_data_ptr<float>(), du.mutable_data_ptr<float>(), begin > 0);
+    // Part (1, 1) of A dy A^T is the sum of a tile's four pixels.
+    add_rows_to(dm.const_data_ptr<float>() + 5 * count * out, count, out, dbias.mutable_data_ptr<float>());
+  }
+  const Tensor dweight = at::empty({out, in, 3, 3}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const float* sums = du.const_data_ptr<float>();
+  float* result = dweight.mutable_data_ptr<float>();
+  at::parallel_for(0, out, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) transform_weight_gradient(sums + k * wide, out * wide, in, result + k * 9 * in);
+  });
+  return {dweight, dbias};
+}
+
+}  // namespace emulsion::nn::winograd

@@ -63,6 +63,11 @@ double attention_flops(const c10::IValue& q, const c10::IValue& k) {  // two pro
   return 4 * numel(q) * static_cast<double>(k.toTensor().size(-2));
 }
 
+/// What the products of Winograd's convolution take: 16 multiply-adds for 4 pixels.
+double winograd_flops(const c10::IValue& x, const c10::IValue& weight) {
+  return 8 * numel(x) * static_cast<double>(weight.toTensor().size(0));
+}
+
 struct FlopRow {
   std::string_view name;
   double (*flops)(Inputs);
@@ -77,6 +82,9 @@ constexpr FlopRow kFlops[] = {
     {"aten::_scaled_dot_product_flash_attention_for_cpu", [](Inputs in) { return attention_flops(in[0], in[1]); }},
     {"aten::_scaled_dot_product_flash_attention_for_cpu_backward",  // five products, one of them again
      [](Inputs in) { return 2.5 * attention_flops(in[1], in[2]); }},
+    {"emulsion::convolution", [](Inputs in) { return winograd_flops(in[0], in[1]); }},
+    {"emulsion::convolution_backward",  // the last input: how many gradients
+     [](Inputs in) { return winograd_flops(in[1], in[2]) * static_cast<double>(in[3].toInt()); }},
     {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},
     {"emulsion::attention_backward", [](Inputs in) { return 2.5 * attention_flops(in[0], in[1]); }},
 };

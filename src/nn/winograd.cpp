@@ -35,16 +35,17 @@ struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
                    "[convolution] expected a first derivative, got a derivative of the gradient; use at::conv2d where it is needed");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1];
-    RECORD_FUNCTION("emulsion::convolution_backward", std::vector<c10::IValue>({grads[0], x, weight}));
+    const bool bias = context->saved_data["bias"].toBool(), by_input = context->needs_input_grad(0),
+               by_weight = context->needs_input_grad(1) || (bias && context->needs_input_grad(2));
+    RECORD_FUNCTION("emulsion::convolution_backward", std::vector<c10::IValue>({grads[0], x, weight, by_input + by_weight}));
     const winograd::Ops& ops = winograd_ops(context->saved_data["path"].toStringRef());
     const Tensor gradient = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
     Tensor dx;
-    winograd::WeightGradients dw;
-    if (context->needs_input_grad(0)) {
+    if (by_input) {
       dx = winograd::convolve(ops, gradient, winograd::pack_backward(ops, winograd::transformed_weight(weight)), Tensor());
     }
-    const bool bias = context->saved_data["bias"].toBool();
-    if (context->needs_input_grad(1) || (bias && context->needs_input_grad(2))) dw = winograd::weight_gradients(ops, x, gradient);
+    winograd::WeightGradients dw;
+    if (by_weight) dw = winograd::weight_gradients(ops, x, gradient);
     return {dx, dw.weight, bias ? dw.bias : Tensor(), {}};
   }
 };

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/operator_profile.h"
 #include "nn/attention_tiled.h"
 #include "nn/formula.h"
 
@@ -109,6 +110,21 @@ TEST(WinogradTest, FitsOnlyWhatItCanDo) {
   EXPECT_FALSE(fits({1, 4, 32, 32}, {64, 4, 3, 3}, 1, 1));
   EXPECT_FALSE(fits({1, 64, 2, 2}, {64, 64, 3, 3}, 1, 1));
   EXPECT_FALSE(fits({1, 64, 32, 32}, {64, 64, 3, 3}, 1, 1, at::kDouble));
+}
+
+TEST(WinogradTest, TheProfileCountsTheMultiplicationsThatAreLeft) {
+  const Tensor x = at::randn({2, 16, 8, 8}).requires_grad_(true), w = at::randn({32, 16, 3, 3}).requires_grad_(true);
+  OperatorProfile profile;
+  winograd_convolution(x, w, {}, "portable").sum().backward();
+  const double once = 2e-9 * 2 * 16 * 32 * (8 * 8 / 4) * 16;  // 16 per tile of 2 x 2
+  const auto gflop = [&](const std::string& name) {
+    for (const OperatorTime& row : profile.times()) {
+      if (row.name == name) return row.gflop;
+    }
+    return 0.0;
+  };
+  EXPECT_NEAR(gflop("emulsion::convolution"), once, 1e-12);
+  EXPECT_NEAR(gflop("emulsion::convolution_backward"), 2 * once, 1e-12);
 }
 
 TEST(WinogradTest, WrongShapesAndPathsAreNamed) {

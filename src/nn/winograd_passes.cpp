@@ -12,6 +12,10 @@ namespace {
 
 constexpr int64_t kParts = 16;
 
+/// Numbers from one part to the next, for parts of `count` numbers: never a multiple of 4 KiB, for then all 16 parts of a tile
+/// would fall into one set of the first-level cache.
+int64_t part_stride(int64_t count) { return (count + 15) / 16 * 16 + 16; }
+
 /// The 2 x 2 tiles of a batch of pictures, channels last.
 struct TileGrid {
   int64_t batch, height, width, channels;
@@ -56,39 +60,42 @@ void transform_tiles(const TileGrid& grid, const float* x, int64_t begin, int64_
 
 }  // namespace
 
-Tensor transformed_weight(const Tensor& weight) {
+TransformedWeight transformed_weight(const Tensor& weight) {
   const int64_t out = weight.size(0), in = weight.size(1);
-  const Tensor result = floats({kParts, out, in});
+  const int64_t stride = part_stride(out * in);
+  const Tensor parts = floats({kParts, stride});
   const float* from = weight.const_data_ptr<float>();
-  float* to = result.mutable_data_ptr<float>();
+  float* to = parts.mutable_data_ptr<float>();
   at::parallel_for(0, out, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) transform_weight(from + k * 9 * in, in, to + k * in, out * in);
+    for (int64_t k = begin; k < end; ++k) transform_weight(from + k * 9 * in, in, to + k * in, stride);
   });
-  return result;
+  return {parts, out, in};
 }
 
-PackedWeight pack_forward(const Ops& ops, const Tensor& transformed) {
-  const int64_t out = transformed.size(1), in = transformed.size(2), size = ops.packed_size(in, out);
+PackedWeight pack_forward(const Ops& ops, const TransformedWeight& transformed) {
+  const auto& [parts, out, in] = transformed;
+  const int64_t size = ops.packed_size(in, out), stride = parts.size(1);
   const Tensor panels = floats({kParts, size});
-  const float* from = transformed.const_data_ptr<float>();
+  const float* from = parts.const_data_ptr<float>();
   float* to = panels.mutable_data_ptr<float>();
   at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) ops.pack_transposed(in, out, from + p * out * in, in, to + p * size);
+    for (int64_t p = begin; p < end; ++p) ops.pack_transposed(in, out, from + p * stride, in, to + p * size);
   });
   return {panels, in, out};
 }
 
-PackedWeight pack_backward(const Ops& ops, const Tensor& transformed) {
-  const int64_t out = transformed.size(1), in = transformed.size(2), size = ops.packed_size(out, in);
+PackedWeight pack_backward(const Ops& ops, const TransformedWeight& transformed) {
+  const auto& [parts, out, in] = transformed;
+  const int64_t size = ops.packed_size(out, in), stride = parts.size(1);
   const Tensor panels = floats({kParts, size});
-  const float* from = transformed.const_data_ptr<float>();
+  const float* from = parts.const_data_ptr<float>();
   float* to = panels.mutable_data_ptr<float>();
   // Half a turn of g exchanges the first and last row of G g, and leaves the two others; the same for columns.
   const auto turned = [](int64_t i) { return i == 0 || i == 3 ? 3 - i : i; };
   at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t source = 4 * turned(p / 4) + turned(p % 4);
-      ops.pack(out, in, from + source * out * in, in, to + p * size);
+      ops.pack(out, in, from + source * stride, in, to + p * size);
     }
   });
   return {panels, out, in};
@@ -102,20 +109,20 @@ Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, con
   const Tensor no_pixel = zeros(in), shift = bias.defined() ? bias.contiguous() : zeros(out);
   const float *pixels = x.const_data_ptr<float>(), *panels = weight.panels.const_data_ptr<float>();
   float* const results = y.mutable_data_ptr<float>();
-  const int64_t block = block_size(grid, in, out);
+  const int64_t block = block_size(grid, in, out), v_stride = part_stride(block * in), product_stride = part_stride(block * wide);
   at::parallel_for(0, (grid.count() + block - 1) / block, 1, [&](int64_t first, int64_t last) {
-    const Tensor scratch = floats({kParts * block * (in + wide) + out});
+    const Tensor scratch = floats({kParts * (v_stride + product_stride) + out});
     float* const v = scratch.mutable_data_ptr<float>();
-    float* const products = v + kParts * block * in;
-    float* const unread = products + kParts * block * wide;
+    float* const products = v + kParts * v_stride;
+    float* const unread = products + kParts * product_stride;
     for (int64_t b = first; b < last; ++b) {
       const int64_t begin = b * block, end = std::min(begin + block, grid.count());
-      transform_tiles(grid, pixels, begin, end, no_pixel.const_data_ptr<float>(), v, block * in);
+      transform_tiles(grid, pixels, begin, end, no_pixel.const_data_ptr<float>(), v, v_stride);
       for (int64_t p = 0; p < kParts; ++p) {
-        ops.multiply(end - begin, out, in, v + p * block * in, in, panels + p * size, products + p * block * wide, wide, false);
+        ops.multiply(end - begin, out, in, v + p * v_stride, in, panels + p * size, products + p * product_stride, wide, false);
       }
       for (int64_t t = begin; t < end; ++t) {
-        transform_output(products + (t - begin) * wide, block * wide, out, shift.const_data_ptr<float>(),
+        transform_output(products + (t - begin) * wide, product_stride, out, shift.const_data_ptr<float>(),
                          result.pixels<2>(results, t, 0, unread).data());
       }
     }
@@ -126,25 +133,35 @@ Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, con
 
 namespace {
 
-/// Both operands of the weight's gradient for tiles [begin, end): [16, tiles, in] and [16, tiles, out].
+/// What the tiles [begin, end) of both pictures give to the weight's gradient: part p of v [tiles, in] and of dm [tiles, out].
+struct TilePair {
+  Tensor v, dm;  // [16, part_stride]
+  int64_t in, out;
+
+  TilePair(int64_t most_tiles, int64_t in, int64_t out)
+      : v(floats({kParts, part_stride(most_tiles * in)})), dm(floats({kParts, part_stride(most_tiles * out)})), in(in), out(out) {}
+  const float* v_part(int64_t p) const { return v.const_data_ptr<float>() + p * v.size(1); }
+  const float* dm_part(int64_t p) const { return dm.const_data_ptr<float>() + p * dm.size(1); }
+};
+
 void transform_both(const TileGrid& from, const float* x, const TileGrid& to, const float* gradient, int64_t begin, int64_t end,
-                    float* v, float* dm) {
-  const int64_t count = end - begin;
-  const Tensor nothing = zeros(std::max(from.channels, to.channels));
+                    const TilePair& pair) {
+  const Tensor nothing = zeros(std::max(pair.in, pair.out));
   const float* outside = nothing.const_data_ptr<float>();
+  float *const v = pair.v.mutable_data_ptr<float>(), *const dm = pair.dm.mutable_data_ptr<float>();
   at::parallel_for(begin, end, 16, [&](int64_t first, int64_t last) {
-    transform_tiles(from, x, first, last, outside, v + (first - begin) * from.channels, count * from.channels);
+    transform_tiles(from, x, first, last, outside, v + (first - begin) * pair.in, pair.v.size(1));
     for (int64_t t = first; t < last; ++t) {
-      transform_output_gradient(to.pixels<2>(gradient, t, 0, outside).data(), to.channels, dm + (t - begin) * to.channels,
-                                count * to.channels);
+      transform_output_gradient(to.pixels<2>(gradient, t, 0, outside).data(), pair.out, dm + (t - begin) * pair.out, pair.dm.size(1));
     }
   });
 }
 
-/// du [16, out, wide] += dm^T v, part by part; with few parts per thread, the rows of du are shared out as well.
-void add_products(const Ops& ops, int64_t count, int64_t in, int64_t out, const float* v, const float* dm, float* du, bool add) {
-  const int64_t wide = ops.up_to_lane(in), depth = 256;
+/// du [16, stride] of [out, wide] each (+)= dm^T v, part by part; with few parts per thread, the rows of du are shared out as well.
+void add_products(const Ops& ops, const TilePair& pair, int64_t count, const Tensor& du, bool add) {
+  const int64_t in = pair.in, out = pair.out, wide = ops.up_to_lane(in), depth = 256;
   const int64_t shares = std::max<int64_t>(1, at::get_num_threads() / kParts), rows = (out + shares - 1) / shares;
+  float* const sums = du.mutable_data_ptr<float>();
   at::parallel_for(0, kParts * shares, 1, [&](int64_t first, int64_t last) {
     const Tensor packed = floats({ops.packed_size(std::min(depth, count), in)});
     float* const panels = packed.mutable_data_ptr<float>();
@@ -152,8 +169,8 @@ void add_products(const Ops& ops, int64_t count, int64_t in, int64_t out, const 
       const int64_t p = i / shares, row = i % shares * rows, height = std::min(rows, out - row);
       for (int64_t t = 0; t < count; t += depth) {
         const int64_t k = std::min(depth, count - t);
-        ops.pack(k, in, v + (p * count + t) * in, in, panels);
-        ops.multiply_transposed(height, in, k, dm + (p * count + t) * out + row, out, panels, du + (p * out + row) * wide, wide,
+        ops.pack(k, in, pair.v_part(p) + t * in, in, panels);
+        ops.multiply_transposed(height, in, k, pair.dm_part(p) + t * out + row, out, panels, sums + p * du.size(1) + row * wide, wide,
                                 add || t > 0);
       }
     }
@@ -168,21 +185,20 @@ WeightGradients weight_gradients(const Ops& ops, const Tensor& x, const Tensor& 
   const int64_t in = from.channels, out = to.channels, wide = ops.up_to_lane(in);
   // A part of the tiles at a time, so that large pictures need no more than 64 MiB of transformed pixels.
   const int64_t chunk = std::min(from.count(), std::max<int64_t>(256, (int64_t{16} << 20) / (kParts * (in + out))));
-  const Tensor v = floats({kParts, chunk, in}), dm = floats({kParts, chunk, out}), du = floats({kParts, out, wide});
-  const Tensor dbias = zeros(out);
+  const TilePair pair(chunk, in, out);
+  const Tensor du = floats({kParts, part_stride(out * wide)}), dbias = zeros(out);
   for (int64_t begin = 0; begin < from.count(); begin += chunk) {
-    const int64_t end = std::min(begin + chunk, from.count()), count = end - begin;
-    transform_both(from, x.const_data_ptr<float>(), to, gradient.const_data_ptr<float>(), begin, end, v.mutable_data_ptr<float>(),
-                   dm.mutable_data_ptr<float>());
-    add_products(ops, count, in, out, v.const_data_ptr<float>(), dm.const_data_ptr<float>(), du.mutable_data_ptr<float>(), begin > 0);
+    const int64_t end = std::min(begin + chunk, from.count());
+    transform_both(from, x.const_data_ptr<float>(), to, gradient.const_data_ptr<float>(), begin, end, pair);
+    add_products(ops, pair, end - begin, du, begin > 0);
     // Part (1, 1) of A dy A^T is the sum of a tile's four pixels.
-    add_rows_to(dm.const_data_ptr<float>() + 5 * count * out, count, out, dbias.mutable_data_ptr<float>());
+    add_rows_to(pair.dm_part(5), end - begin, out, dbias.mutable_data_ptr<float>());
   }
   const Tensor dweight = at::empty({out, in, 3, 3}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
   const float* sums = du.const_data_ptr<float>();
   float* result = dweight.mutable_data_ptr<float>();
   at::parallel_for(0, out, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) transform_weight_gradient(sums + k * wide, out * wide, in, result + k * 9 * in);
+    for (int64_t k = begin; k < end; ++k) transform_weight_gradient(sums + k * wide, du.size(1), in, result + k * 9 * in);
   });
   return {dweight, dbias};
 }

@@ -11,8 +11,12 @@ namespace emulsion::nn::winograd {
 
 using Ops = tiles::TileOps<float>;
 
-/// G g G^T of weight [out, in, 3, 3]: [16, out, in].
-Tensor transformed_weight(const Tensor& weight);
+/// G g G^T of a weight [out, in, 3, 3]: 16 parts [out, in].
+struct TransformedWeight {
+  Tensor parts;
+  int64_t out, in;
+};
+TransformedWeight transformed_weight(const Tensor& weight);
 
 /// The 16 right-hand matrices of a convolution, packed: [in, out] for the forward pass; [out, in], turned by half a turn, for the
 /// gradient towards the input.
@@ -20,8 +24,8 @@ struct PackedWeight {
   Tensor panels;  // 16 packed operands
   int64_t in, out;
 };
-PackedWeight pack_forward(const Ops& ops, const Tensor& transformed);
-PackedWeight pack_backward(const Ops& ops, const Tensor& transformed);
+PackedWeight pack_forward(const Ops& ops, const TransformedWeight& transformed);
+PackedWeight pack_backward(const Ops& ops, const TransformedWeight& transformed);
 
 /// x [B, in, H, W] -> [B, out, H, W], both channels_last; bias [out] or undefined.
 Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, const Tensor& bias);

@@ -6,11 +6,14 @@
 #include <cmath>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors only pass between functions that are inlined
 
 namespace emulsion::nn::tiles {
 namespace {
+
+void nothing() {}
 
 #define TILE_SPACE portable32
 #define TILE_TARGET
@@ -48,8 +51,6 @@ bool has_avx512() {
 }
 bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
-
-void nothing() {}
 
 // --- bfloat16 operands: rows of B in pairs, [k / 2][n][2], as the instructions for bfloat16 dot products read them -----------
 
@@ -129,17 +130,10 @@ const std::vector<TileOps<float>>& available<float>() {
   static const std::vector<TileOps<float>> all = [] {
     std::vector<TileOps<float>> found;
 #if defined(__x86_64__)
-    if (has_avx512()) {
-      found.push_back({"avx512", avx512::kPanel, avx512::kLane, 1, avx512::multiply<false>, avx512::multiply<true>, avx512::pack, avx512::pack_transposed,
-                       avx512::softmax<float>, avx512::gradient<float>, nothing});
-    }
-    if (has_avx2()) {
-      found.push_back({"avx2", avx2::kPanel, avx2::kLane, 1, avx2::multiply<false>, avx2::multiply<true>, avx2::pack, avx2::pack_transposed,
-                       avx2::softmax<float>, avx2::gradient<float>, nothing});
-    }
+    if (has_avx512()) found.push_back(avx512::ops("avx512"));
+    if (has_avx2()) found.push_back(avx2::ops("avx2"));
 #endif
-    found.push_back({"portable", portable32::kPanel, portable32::kLane, 1, portable32::multiply<false>, portable32::multiply<true>, portable32::pack,
-                     portable32::pack_transposed, portable32::softmax<float>, portable32::gradient<float>, nothing});
+    found.push_back(portable32::ops("portable"));
     return found;
   }();
   return all;
@@ -147,10 +141,7 @@ const std::vector<TileOps<float>>& available<float>() {
 
 template <>
 const std::vector<TileOps<double>>& available<double>() {
-  static const std::vector<TileOps<double>> all = {{"portable", portable64::kPanel, portable64::kLane, 1, portable64::multiply<false>,
-                                                    portable64::multiply<true>,
-                                                    portable64::pack, portable64::pack_transposed, portable64::softmax<double>,
-                                                    portable64::gradient<double>, nothing}};
+  static const std::vector<TileOps<double>> all = {portable64::ops("portable")};
   return all;
 }
 

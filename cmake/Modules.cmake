@@ -7,7 +7,7 @@ target_link_libraries(emulsion_pch PUBLIC emulsion_torch)
 target_precompile_headers(emulsion_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
 
 # emulsion_module(<name> DEPENDS <modules> LINKS <targets>): every src/<name>/**.cpp in one static library.
-# The release preset compiles six files of a target at a time (a unity build): loading the header and instantiating
+# The presets release and asan compile six files of a target at a time (a unity build): loading the header and instantiating
 # templates once for six halves the time. So no two files of a module share a name in their anonymous namespaces.
 function(emulsion_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LINKS" ${ARGN})

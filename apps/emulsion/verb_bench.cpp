@@ -105,6 +105,7 @@ void add_bench(CLI::App& app) {
   };
   option("--model", o.model, "NAME",
          fmt::format("{} [quickstart]", fmt::join(train::bench_models(), ", ")));
+  step_verb->add_flag("--tiny", o.tiny, "A family's wiring at a few thousand weights");
   option("--method", o.method, "NAME", "diffusion or lora [diffusion]")
       ->check(CLI::IsMember({"diffusion", "lora"}));
   option("--size", o.size, "PIXELS", "Side of the pictures [the model's]")

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "core/device.h"
-#include "core/random.h"
 #include "generate/generate.h"
-#include "models/family.h"
+#include "models/filled.h"
 
 namespace emulsion::generate {
 namespace {
@@ -46,28 +44,6 @@ class StepTimes : public Reporter {
   std::vector<BenchClock::time_point> times_;
 };
 
-/// Kernels N(0, 1 / fan in) from one repeated block of numbers, which is quicker than drawing a billion; scales 1, biases 0.
-void fill(nn::ParamStore& store) {
-  const Tensor block = Rng(0).normal({1 << 20}, Purpose::init);
-  for (nn::Param& param : store.params()) {
-    Tensor value = at::full(param.shape, param.path.ends_with("bias") ? 0.0 : 1.0);
-    const int64_t count = value.numel();
-    if (param.shape.size() > 1) {
-      const double fan_in = static_cast<double>(count) / static_cast<double>(param.shape[0]);
-      value = block.repeat({count / block.numel() + 1}).narrow(0, 0, count).view(param.shape) / std::sqrt(fan_in);
-    }
-    store.assign(param, value);
-  }
-}
-
-models::Model filled_model(const DrawingBenchOptions& options) {
-  const models::Family& family = models::find_family(options.model);
-  models::Model model = models::declare(options.tiny ? models::tiny(family) : family);
-  for (const nn::Component& part : model.components()) fill(*part.store);
-  model.convert(options.dtype);
-  return model;
-}
-
 Request request_of(const DrawingBenchOptions& options) {
   Request request;
   request.prompts.assign(static_cast<size_t>(options.batch), "a lighthouse on a cliff at dusk, oil on canvas");
@@ -85,7 +61,8 @@ Request request_of(const DrawingBenchOptions& options) {
 DrawingBenchResult bench_drawing(const DrawingBenchOptions& options, Reporter& reporter) {
   const at::NoGradGuard no_grad;
   set_compute_threads(options.threads);
-  const models::Model model = filled_model(options);
+  const models::Family& family = models::find_family(options.model);
+  const models::Model model = models::filled_model(options.tiny ? models::tiny(family) : family, options.dtype);
   StepTimes times(reporter);
   const auto begin = BenchClock::now();
   const Tensor latents = sample_latents(model, request_of(options), times);

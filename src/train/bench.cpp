@@ -8,6 +8,7 @@
 #include "config/suggest.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "models/filled.h"
 #include "nn/flops.h"
 #include "train/methods.h"
 #include "train/trainer.h"
@@ -19,26 +20,11 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-struct BenchModel {
-  const char* name;
+constexpr std::string_view kQuickstart = "quickstart";
+
+models::Model quickstart_model(int64_t size) {
   models::ArchitectureConfig architecture;
-  int64_t batch;
-};
-
-const std::vector<BenchModel>& table() {
-  static const std::vector<BenchModel> models = {{"quickstart", {}, 16}};
-  return models;
-}
-
-const BenchModel& find_model(const std::string& name) {
-  for (const BenchModel& model : table()) {
-    if (name == model.name) return model;
-  }
-  throw Error(ErrorCode::config, fmt::format("[bench] no model named '{}'{}; there are: {}", name,
-                                             config::did_you_mean(name, bench_models()), fmt::join(bench_models(), ", ")));
-}
-
-models::Model random_model(const models::ArchitectureConfig& architecture) {
+  if (size > 0) architecture.resolution = size;
   const Rng rng(0);
   models::Model model;
   model.vae = models::new_vae(models::vae_config(architecture), rng);
@@ -48,22 +34,28 @@ models::Model random_model(const models::ArchitectureConfig& architecture) {
   return model;
 }
 
-int64_t batch_of(const BenchOptions& options) {
-  return options.batch > 0 ? options.batch : find_model(options.model).batch;
+models::Family family_of(const BenchOptions& options) {
+  const auto names = bench_models();
+  EMULSION_CHECK(std::ranges::find(names, options.model) != names.end(), config, "[bench] no model named '{}'{}; there are: {}", options.model,
+                 config::did_you_mean(options.model, names), fmt::join(names, ", "));
+  const models::Family& family = models::find_family(options.model);
+  return options.tiny ? models::tiny(family) : family;
 }
 
 RunConfig config_of(const BenchOptions& options) {
+  const bool quickstart = options.model == kQuickstart;
   RunConfig config;
   config.steps = options.steps;
   config.dtype = options.dtype;
-  config.ema.enabled = true;
-  config.batch_size = batch_of(options);
+  config.ema.enabled = quickstart;
+  config.batch_size = options.batch > 0 ? options.batch : (quickstart ? 16 : 1);
   config.lanes = options.lanes;
   if (options.method == "lora") {
     config.method = LoraMethod{};
   } else {
     EMULSION_CHECK(options.method == "diffusion", config,
                    "[bench] no method named '{}'; there are: diffusion, lora", options.method);
+    config.method = DiffusionMethod{.train_text_encoder = quickstart};
   }
   return config;
 }
@@ -71,8 +63,10 @@ RunConfig config_of(const BenchOptions& options) {
 }  // namespace
 
 std::vector<std::string> bench_models() {
-  std::vector<std::string> names;
-  for (const BenchModel& model : table()) names.emplace_back(model.name);
+  std::vector<std::string> names = {std::string(kQuickstart)};
+  for (const models::Family& family : models::families()) {
+    if (family.unet.in_channels == family.vae.latent_channels) names.push_back(family.id);  // not those that fill in pictures
+  }
   return names;
 }
 
@@ -92,23 +86,29 @@ double measure_peak(at::ScalarType dtype) {
 namespace {
 
 DenoisingInputs part_of(const DenoisingInputs& in, int64_t first, int64_t count) {
-  const auto part = [&](const Tensor& all) { return all.narrow(0, first, count); };
-  return {part(in.latents), part(in.noise), part(in.timesteps), {}};
+  const auto part = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
+  const models::Conditioning& c = in.conditioning;
+  return {part(in.latents), part(in.noise), part(in.timesteps), {part(c.context), part(c.pooled), part(c.size_ids)}};
 }
 
 /// One model with its optimizer, stepping on random inputs.
 class SteppingModel {
  public:
   SteppingModel(const BenchOptions& options, const RunConfig& config)
-      : options_(options), flops_factor_(options.method == "lora" ? 2 : 3) {
-    const BenchModel& chosen = find_model(options.model);
-    models::ArchitectureConfig architecture = chosen.architecture;
-    if (options.size > 0) architecture.resolution = options.size;
-    models::Model model = random_model(architecture);
-    batch_ = config.batch_size;
-    channels_ = architecture.latent_channels;
-    side_ = model.unet->net.config().sample_size;
-    vocabulary_ = model.tokenizer->vocab_size();
+      : flops_factor_(options.method == "lora" ? 2 : 3), batch_(config.batch_size) {
+    models::Model model;
+    int64_t size = options.size;
+    if (options.model == kQuickstart) {
+      model = quickstart_model(size);
+      if (size == 0) size = models::ArchitectureConfig().resolution;
+      vocabulary_ = model.tokenizer->vocab_size();
+    } else {
+      const models::Family family = family_of(options);
+      model = models::filled_model(family, dtype_of(options.dtype), {"unet"});
+      if (size == 0) size = family.size;
+    }
+    side_ = size / model.vae->net.config().factor();
+    unet_ = model.unet->net.config();
     method_ = options.method == "lora" ? make_lora_method(config, std::move(model))
                                        : make_diffusion_method(config, std::move(model));
     learner_.emplace(config, *method_);
@@ -120,7 +120,7 @@ class SteppingModel {
     std::atomic<double> flops = 0;
     const Loss loss = learner_->backward(batch_, 1, [&](int64_t first, int64_t count) {
       const nn::FlopCounter counter;
-      Loss part = method_->replay(part_of(inputs, first, count), ids.narrow(0, first, count));
+      Loss part = method_->replay(part_of(inputs, first, count), ids.defined() ? ids.narrow(0, first, count) : ids);
       flops += counter.flops();
       return part;
     });
@@ -133,22 +133,34 @@ class SteppingModel {
   double gflop() const { return gflop_; }
 
  private:
+  /// Random inputs, and token ids where the text encoder reads them in every step.
   std::pair<DenoisingInputs, Tensor> inputs_of(int64_t step) const {
     DenoisingInputs inputs;
-    inputs.latents = rng_.normal({batch_, channels_, side_, side_}, Purpose::latent, step);
-    inputs.noise = rng_.normal({batch_, channels_, side_, side_}, Purpose::noise, step);
+    inputs.latents = rng_.normal({batch_, unet_.in_channels, side_, side_}, Purpose::latent, step);
+    inputs.noise = rng_.normal({batch_, unet_.in_channels, side_, side_}, Purpose::noise, step);
     inputs.timesteps =
         diffusion::sample_timesteps(diffusion::TimestepSampling::stratified, rng_, step, 0, batch_, batch_, 1000);
+    if (vocabulary_ > 0) return {inputs, ids_of(step)};
+    inputs.conditioning.context = rng_.normal({batch_, models::kClipLength, unet_.cross_attention_dim}, Purpose::caption, step);
+    if (unet_.text_time_conditioning) {
+      const auto side = static_cast<double>(8 * side_);
+      inputs.conditioning.pooled = rng_.normal({batch_, unet_.pooled_dim()}, Purpose::caption, step, 1);
+      inputs.conditioning.size_ids = at::tensor({side, side, 0.0, 0.0, side, side}, at::kFloat).expand({batch_, 6}).contiguous();
+    }
+    return {inputs, {}};
+  }
+
+  Tensor ids_of(int64_t step) const {
     Stream words = rng_.stream(Purpose::caption, step);
     Tensor ids = at::empty({batch_, models::kClipLength}, at::kLong);
     for (int64_t i = 0; i < ids.numel(); ++i) ids.data_ptr<int64_t>()[i] = words.below(vocabulary_);
-    return {inputs, ids};
+    return ids;
   }
 
-  const BenchOptions& options_;
   const Rng rng_{1};
   double flops_factor_, gflop_ = 0;
-  int64_t batch_ = 0, channels_ = 0, side_ = 0, vocabulary_ = 0;
+  int64_t batch_, side_ = 0, vocabulary_ = 0;
+  models::UNetConfig unet_;
   std::unique_ptr<Method> method_;
   std::optional<Learner> learner_;
 };

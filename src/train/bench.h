@@ -20,8 +20,9 @@ constexpr auto enum_names(ProfileDetail) {
 struct BenchOptions {
   std::string model = "quickstart";    // a name of `bench_models`
   std::string method = "diffusion";    // diffusion or lora
+  bool tiny = false;                   // a family's tiny twin
   int64_t size = 0;                    // pixels; 0: the model's own
-  int64_t batch = 0;                   // 0: 16 for the quickstart model
+  int64_t batch = 0;                   // 0: 16 for the quickstart model, 1 for a family
   ComputeDtype dtype = ComputeDtype::float32;
   int64_t steps = 20;
   int64_t threads = 0;
@@ -44,7 +45,9 @@ struct BenchResult {
 /// Names that `BenchOptions::model` may have.
 std::vector<std::string> bench_models();
 
-/// Forward, backward, clipping and optimizer with moving average, on random inputs, text encoder included.
+/// Forward, backward, clipping and optimizer on random inputs. The quickstart's model as its run has it: the text encoder trains,
+/// a moving average is kept. A family as its users train it: recorded text states, LoRA of rank 16 on the U-Net's attention or
+/// the whole U-Net, no average.
 /// Throws: Error{config} for an unknown name.
 BenchResult bench_step(const BenchOptions& options, Reporter& reporter);
 

@@ -43,7 +43,13 @@ function(emulsion_tests name)
   target_precompile_headers(test_${name} REUSE_FROM emulsion_pch)
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_link_libraries(test_${name} PRIVATE ${ARG_LINKS} emulsion_test_support)
+  set(environment "EMULSION_SOURCE_DIR=${CMAKE_SOURCE_DIR};EMULSION_BINARY=$<TARGET_FILE:emulsion>")
+  if(EMULSION_SANITIZE)  # every finding ends a program with a code that no test expects
+    math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 4")
+    list(APPEND environment "ASAN_OPTIONS=exitcode=99:detect_stack_use_after_return=1"
+      "UBSAN_OPTIONS=halt_on_error=1:exitcode=99:print_stacktrace=1"
+      "LSAN_OPTIONS=exitcode=99:suppressions=${CMAKE_SOURCE_DIR}/tests/support/leaks.supp:print_suppressions=0")
+  endif()
   add_test(NAME ${name} COMMAND test_${name})
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
-    ENVIRONMENT "EMULSION_SOURCE_DIR=${CMAKE_SOURCE_DIR};EMULSION_BINARY=$<TARGET_FILE:emulsion>")
+  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${environment}")
 endfunction()

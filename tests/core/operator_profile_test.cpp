@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 
 #include "core/tensor.h"
@@ -10,21 +11,21 @@
 namespace emulsion {
 namespace {
 
-const OperatorTime* row_of(const std::vector<OperatorTime>& rows, const std::string& name) {
+std::optional<OperatorTime> row_of(const std::vector<OperatorTime>& rows, const std::string& name) {
   const auto row = std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.name == name; });
-  return row == rows.end() ? nullptr : &*row;
+  return row == rows.end() ? std::nullopt : std::optional(*row);
 }
 
 TEST(OperatorProfileTest, CountsCallsAndArithmeticOfForwardAndBackward) {
   const Tensor a = at::randn({30, 40}).requires_grad_(true), b = at::randn({40, 50});
   OperatorProfile profile;
   for (int i = 0; i < 3; ++i) at::mm(a, b).sum().backward();
-  const OperatorTime* mm = row_of(profile.times(), "aten::mm");
-  ASSERT_NE(mm, nullptr);
+  const auto mm = row_of(profile.times(), "aten::mm");
+  ASSERT_TRUE(mm);
   EXPECT_EQ(mm->calls, 6);  // forward, and the gradient of a
   EXPECT_NEAR(mm->gflop, 6 * 2e-9 * 30 * 40 * 50, 1e-12);
   EXPECT_TRUE(mm->shapes.empty());
-  EXPECT_NE(row_of(profile.times(), "MmBackward0"), nullptr);
+  EXPECT_TRUE(row_of(profile.times(), "MmBackward0"));
 }
 
 TEST(OperatorProfileTest, AConvolutionCountsEveryWeightPerOutputTwiceBackward) {
@@ -33,9 +34,9 @@ TEST(OperatorProfileTest, AConvolutionCountsEveryWeightPerOutputTwiceBackward) {
   const Tensor y = at::conv2d(x, w, {}, 2, 1);
   y.sum().backward();
   const double once = 2e-9 * static_cast<double>(y.numel()) * 27;
-  ASSERT_NE(row_of(profile.times(), "aten::convolution_backward"), nullptr);
+  ASSERT_TRUE(row_of(profile.times(), "aten::convolution_backward"));
   EXPECT_NEAR(row_of(profile.times(), "aten::convolution_backward")->gflop, 2 * once, 1e-12);
-  const OperatorTime* forward = row_of(profile.times(), "aten::mkldnn_convolution");
+  const auto forward = row_of(profile.times(), "aten::mkldnn_convolution");
   if (forward) {  // absent where ATen takes another path
     EXPECT_NEAR(forward->gflop, once, 1e-12);
   }

@@ -14,7 +14,7 @@ using namespace std::string_literals;
 /// A number in `width` bytes, little-endian.
 inline std::string le(uint64_t value, size_t width) {
   std::string bytes;
-  for (size_t i = 0; i < width; ++i) bytes += static_cast<char>(value >> 8 * i);
+  for (size_t i = 0; i < width; ++i) bytes += static_cast<char>(i < sizeof value ? value >> 8 * i : 0);
   return bytes;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "io/jsonl.h"
 #include "model_arguments.h"
 #include "text.h"
 #include "verbs.h"
@@ -18,6 +19,7 @@ namespace fs = std::filesystem;
 struct Arguments {
   std::string in, out, layout, dtype = "stored", vae, title;
   std::vector<std::string> components;
+  bool json = false;
   ModelArguments model;
 };
 
@@ -39,6 +41,32 @@ int64_t bytes_in(const fs::path& path) {
     if (item.is_regular_file()) bytes += static_cast<int64_t>(item.file_size());
   }
   return bytes;
+}
+
+void print(const Arguments& arguments, const models::Model& model, const weights::LoadReport& report) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& decision : report.decisions) rows.push_back({decision.what, decision.from});
+  std::fputs(table(rows).c_str(), stdout);
+  std::vector<std::string> parts;
+  for (const nn::Component& part : model.components()) parts.push_back(part.name);
+  std::printf("%s: %s, %s\n", arguments.out.c_str(), fmt::format("{}", fmt::join(parts, ", ")).c_str(),
+              human_bytes(bytes_in(arguments.out)).c_str());
+}
+
+void print_json(const Arguments& arguments, const std::string& layout, const models::Model& model,
+                const weights::LoadReport& report) {
+  const auto event = [](const io::JsonFields& fields) { std::printf("%s\n", io::json_line(fields).c_str()); };
+  for (const auto& decision : report.decisions) {
+    event({{"event", "decision"}, {"what", decision.what}, {"from", decision.from}});
+  }
+  for (const nn::Component& part : model.components()) {
+    event({{"event", "part"}, {"name", part.name}, {"numbers", part.store->numel()}});
+  }
+  event({{"event", "result"},
+         {"path", arguments.out},
+         {"layout", layout},
+         {"dtype", arguments.dtype},
+         {"bytes", bytes_in(arguments.out)}});
 }
 
 void convert(const Arguments& arguments) {
@@ -63,13 +91,7 @@ void convert(const Arguments& arguments) {
                                .bare = arguments.components.size() == 1,
                                .title = title});
   }
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& decision : report.decisions) rows.push_back({decision.what, decision.from});
-  std::fputs(table(rows).c_str(), stdout);
-  std::vector<std::string> parts;
-  for (const nn::Component& part : model.components()) parts.push_back(part.name);
-  std::printf("%s: %s, %s\n", arguments.out.c_str(), fmt::format("{}", fmt::join(parts, ", ")).c_str(),
-              human_bytes(bytes_in(arguments.out)).c_str());
+  arguments.json ? print_json(arguments, layout, model, report) : print(arguments, model, report);
 }
 
 }  // namespace
@@ -94,6 +116,7 @@ void add_convert(CLI::App& app) {
       ->check(CLI::IsMember({"unet", "vae", "text_encoder", "text_encoder_2"}));
   option("--vae", a->vae, "VAE", "Put this autoencoder in: a file or folder, of its own or of a model");
   option("--title", a->title, "TEXT", "Title in the header of a single file [its name]");
+  add_json(*verb, a->json);
   add_model_arguments(*verb, a->model);
   verb->callback([a] { convert(*a); });
 }

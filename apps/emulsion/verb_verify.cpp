@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "io/jsonl.h"
 #include "model_arguments.h"
 #include "text.h"
 #include "verbs.h"
@@ -17,31 +18,60 @@ namespace fs = std::filesystem;
 
 struct Arguments {
   std::string path;
+  bool json = false;
   ModelArguments model;
 };
 
-/// Counts what is wrong while saying it.
+/// Says what was found, to people or to programs, and counts what is wrong.
 class Findings {
  public:
-  void good(const std::string& text) { std::printf("  ok     %s\n", text.c_str()); }
+  explicit Findings(bool json) : json_(json) {}
+
+  void good(const std::string& text) { say("ok", text); }
   void bad(const std::string& text) {
     ++wrong_;
-    std::printf("  WRONG  %s\n", text.c_str());
+    say("wrong", text);
+  }
+  void aside(const std::string& text) { say("note", text); }
+  /// A line for people or an event for programs.
+  void tell(const std::string& text, const io::JsonFields& event) const {
+    std::printf("%s\n", json_ ? io::json_line(event).c_str() : text.c_str());
   }
   int64_t wrong() const { return wrong_; }
+  bool json() const { return json_; }
 
  private:
+  void say(const char* verdict, const std::string& text) const {
+    const std::string shown = verdict == std::string("wrong") ? "WRONG" : verdict == std::string("note") ? "-" : verdict;
+    tell(fmt::format("  {:6} {}", shown, text), {{"event", "finding"}, {"verdict", verdict}, {"text", text}});
+  }
+
+  bool json_;
   int64_t wrong_ = 0;
 };
+
+void show_hashes(const fs::path& path, const weights::FileHashes& hashes, const Findings& findings) {
+  std::vector<std::vector<std::string>> rows = {{"sha256", hashes.sha256},
+                                                {"short hash (A1111, Civitai's AutoV2)", hashes.short_hash()},
+                                                {"old hash (A1111 before 2023)", hashes.old_hash}};
+  io::JsonFields event = {{"event", "hashes"},
+                          {"path", path.string()},
+                          {"sha256", hashes.sha256},
+                          {"short_hash", hashes.short_hash()},
+                          {"old_hash", hashes.old_hash}};
+  if (!hashes.data_sha256.empty()) {
+    rows.push_back({"sha256 of the data (modelspec)", hashes.data_sha256});
+    event.emplace_back("data_sha256", hashes.data_sha256);
+  }
+  std::string text = table(rows);
+  text.pop_back();  // its last line end
+  findings.tell(text, event);
+}
 
 void check_hashes(const io::TensorFile& file, Findings& findings) {
   for (const fs::path& path : file.files()) {
     const weights::FileHashes hashes = weights::hashes_of(path);
-    std::vector<std::vector<std::string>> rows = {{"sha256", hashes.sha256},
-                                                  {"short hash (A1111, Civitai's AutoV2)", hashes.short_hash()},
-                                                  {"old hash (A1111 before 2023)", hashes.old_hash}};
-    if (!hashes.data_sha256.empty()) rows.push_back({"sha256 of the data (modelspec)", hashes.data_sha256});
-    std::fputs(table(rows).c_str(), stdout);
+    show_hashes(path, hashes, findings);
     const auto said = file.metadata().find("modelspec.hash_sha256");
     if (said == file.metadata().end() || file.files().size() > 1) continue;
     if (said->second == "0x" + hashes.data_sha256 || said->second == hashes.data_sha256) {
@@ -55,7 +85,12 @@ void check_hashes(const io::TensorFile& file, Findings& findings) {
 /// Hashes and numbers of one file, or set of shards.
 void check_file(const fs::path& path, Findings& findings) {
   const io::TensorFile file = io::open_tensor_file(path);
-  std::printf("%s: %s, %s\n", path.c_str(), kind_of(file).c_str(), summary(file).c_str());
+  findings.tell(fmt::format("{}: {}, {}", path.string(), kind_of(file), summary(file)),
+                {{"event", "file"},
+                 {"path", path.string()},
+                 {"kind", kind_of(file)},
+                 {"format", file.format()},
+                 {"tensors", static_cast<int64_t>(file.entries().size())}});
   check_hashes(file, findings);
   const auto found = weights::not_finite(file);
   for (const auto& tensor : found) {
@@ -84,22 +119,24 @@ void check_whole(const Arguments& arguments, Findings& findings) {
   } catch (const Error& error) {
     const bool alone = error.code() == ErrorCode::not_found && !fs::is_directory(arguments.path);
     if (error.code() == ErrorCode::unsupported || alone) {  // a LoRA, an embedding, somebody's tensors
-      std::printf("  -      not looked at as a model: %s\n", error.what());
+      findings.aside(fmt::format("not looked at as a model: {}", error.what()));
     } else {
       findings.bad(error.what());
     }
   }
   for (const std::string& part : report.lacking) findings.bad("no " + part);
-  for (const auto& decision : report.decisions)
-    std::printf("         %s, from %s\n", decision.what.c_str(), decision.from.c_str());
-  if (!report.ignored.empty())
-    std::printf("         %s that no model needs\n", counted(static_cast<int64_t>(report.ignored.size()), "tensors").c_str());
+  for (const auto& decision : report.decisions) {
+    findings.tell(fmt::format("         {}, from {}", decision.what, decision.from),
+                  {{"event", "decision"}, {"what", decision.what}, {"from", decision.from}});
+  }
+  const auto ignored = static_cast<int64_t>(report.ignored.size());
+  if (ignored > 0) findings.aside(fmt::format("{} that no model needs", counted(ignored, "tensors")));
 }
 
 void verify(const Arguments& arguments) {
   const fs::path path = arguments.path;
   EMULSION_CHECK(fs::exists(path), not_found, "{}: no such file or folder", arguments.path);
-  Findings findings;
+  Findings findings(arguments.json);
   std::vector<fs::path> files;
   if (!fs::is_directory(path)) files.push_back(path);
   else
@@ -108,6 +145,7 @@ void verify(const Arguments& arguments) {
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) check_file(file, findings);
   check_whole(arguments, findings);
+  if (findings.json()) findings.tell("", {{"event", "result"}, {"path", arguments.path}, {"wrong", findings.wrong()}});
   EMULSION_CHECK(findings.wrong() == 0, format, "{}: {} wrong, named above", arguments.path,
                  counted(findings.wrong(), "things"));
 }
@@ -122,6 +160,7 @@ void add_verify(CLI::App& app) {
   verb->add_option("path", a->path, "Model folder, single file, or any file of weights")
       ->required()
       ->option_text("FILE|FOLDER");
+  add_json(*verb, a->json);
   add_model_arguments(*verb, a->model);
   verb->callback([a] { verify(*a); });
 }

@@ -1,58 +1,18 @@
 // The program as a user meets it: run as a process, its output and exit code looked at.
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
+#include "app/program.h"
 
-#include <cstdlib>
-#include <fstream>
+#include <ATen/ATen.h>
+
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "io/image.h"
 #include "io/safetensors.h"
-#include "support/support.h"
 
 namespace emulsion {
 namespace {
 
 using nlohmann::json;
-using test::TempFolder;
-
-struct Output {
-  int code;
-  std::string out, err;
-};
-
-std::string content(const std::filesystem::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file).rdbuf();
-  return text.str();
-}
-
-/// Runs `emulsion <arguments>` in a fresh folder, or in `folder`.
-Output emulsion(const std::string& arguments, const std::filesystem::path& folder = {}) {
-  const char* binary = std::getenv("EMULSION_BINARY");
-  if (binary == nullptr) {
-    ADD_FAILURE() << "EMULSION_BINARY is not set; run through ctest";
-    return {};
-  }
-  const TempFolder fresh;
-  const auto where = folder.empty() ? fresh.path() : folder;
-  const std::string command = "cd '" + where.string() + "' && NO_COLOR=1 '" + binary + "' " +
-                              arguments + " >'" + (fresh / "out").string() + "' 2>'" +
-                              (fresh / "err").string() + "' </dev/null";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(fresh / "out"),
-          content(fresh / "err")};
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-void write(const std::filesystem::path& file, const std::string& text) {
-  std::ofstream(file) << text;
-}
+using test::emulsion, test::has, test::Output, test::TempFolder, test::write;
 
 void write_picture(const std::filesystem::path& file, int64_t width, int64_t height) {
   io::write_png(file, at::full({height, width, 3}, 128, at::kByte));
@@ -92,8 +52,8 @@ TEST_P(HelpTest, FitsAScreenAndEndsWithAnExample) {
 INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                          ::testing::Values("train", "generate", "data", "data check", "config",
                                            "config show", "config schema", "config explain",
-                                           "inspect", "replay", "bench", "bench step", "doctor",
-                                           "sheet"));
+                                           "inspect", "convert", "verify", "replay", "bench",
+                                           "bench step", "doctor", "sheet"));
 
 TEST(ProgramTest, RareOptionsAreShownWhenAskedFor) {
   const Output usual = emulsion("generate --help"), more = emulsion("generate --help-more");

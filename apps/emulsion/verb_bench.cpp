@@ -57,6 +57,9 @@ void print_result(const train::BenchResult& r, bool json) {
                                        {"first_step_seconds", r.first_step_seconds},
                                        {"first_loss", r.first_loss},
                                        {"peak_memory_bytes", r.peak_memory_bytes},
+                                       {"peak_tensor_bytes", r.peak_tensor_bytes},
+                                       {"faults_per_step", r.faults_per_step},
+                                       {"requests_per_step", r.requests_per_step},
                                        {"step_gflop", r.step_gflop},
                                        {"peak_gflops", r.peak_gflops},
                                        {"share_of_peak", r.share_of_peak}})
@@ -68,7 +71,9 @@ void print_result(const train::BenchResult& r, bool json) {
              {"fastest_step", fmt::format("{:.4f}", r.fastest_step), "seconds"},
              {"first_step_seconds", fmt::format("{:.2f}", r.first_step_seconds), "from the start"},
              {"peak_memory_bytes", fmt::format("{}", r.peak_memory_bytes),
-              human_bytes(r.peak_memory_bytes)},
+              fmt::format("{}, {} of it in tensors", human_bytes(r.peak_memory_bytes), human_bytes(r.peak_tensor_bytes))},
+             {"faults_per_step", fmt::format("{:.0f}", r.faults_per_step),
+              fmt::format("pages; {:.1f} blocks from the system", r.requests_per_step)},
              {"share_of_peak", fmt::format("{:.3f}", r.share_of_peak),
               fmt::format("of {:.0f} GFLOP/s, measured", r.peak_gflops)},
              {"first_loss", fmt::format("{:.5f}", r.first_loss), ""}})

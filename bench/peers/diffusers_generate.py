@@ -14,29 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-
-UNET = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-VAE = dict(
-    block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
-    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-)  # fmt: skip
-SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-
-
-def filled(kind, config, dtype):
-    """A model without the minute that its own initialisation takes: kernels N(0, 1 / fan in) from one repeated block."""
-    with torch.device("meta"):
-        model = kind(**config)
-    model.to_empty(device="cpu")
-    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if p.dim() == 1:
-                p.fill_(0 if name.endswith("bias") else 1)
-            else:
-                p.copy_(block.repeat(p.numel() // len(block) + 1)[: p.numel()].view(p.shape) / p[0].numel() ** 0.5)
-    return model.to(dtype).eval()
-
+from families import SCHEDULE, UNETS, VAE, filled
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,7 +27,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     dtype = getattr(torch, args.dtype)
-    unet, vae = filled(UNet2DConditionModel, UNET, dtype), filled(AutoencoderKL, VAE, dtype)
+    unet, vae = filled(UNet2DConditionModel, UNETS["sd1"], dtype), filled(AutoencoderKL, VAE, dtype)
     scheduler = EulerDiscreteScheduler(**SCHEDULE)
     scheduler.set_timesteps(args.steps)
     latents = torch.randn(1, 4, args.size // 8, args.size // 8).to(dtype) * scheduler.init_noise_sigma

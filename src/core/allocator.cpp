@@ -79,7 +79,7 @@ class Cache {
   void* take(size_t bytes);
   void put(void* data);
   void trim();
-  AllocatorStats stats() const { return {in_use_, cached_, system_calls_}; }
+  AllocatorStats stats() const { return {in_use_, peak_, cached_, system_calls_}; }
 
  private:
   struct FreeList {

@@ -13,6 +13,7 @@ void install_caching_allocator();
 
 struct AllocatorStats {
   int64_t in_use_bytes = 0;    // in tensors now
+  int64_t peak_bytes = 0;      // in tensors at once, since the start or the last trim
   int64_t cached_bytes = 0;    // free, kept for reuse
   int64_t system_calls = 0;    // blocks asked of the system since the start
 };

@@ -146,6 +146,12 @@ int64_t peak_memory_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
+int64_t page_faults() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+
 int64_t resident_memory_bytes() {
   std::ifstream in("/proc/self/statm");
   int64_t total = 0, resident = 0;

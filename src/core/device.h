@@ -19,6 +19,8 @@ int64_t set_compute_threads(int64_t wanted);
 int64_t peak_memory_bytes();
 int64_t resident_memory_bytes();
 int64_t available_memory_bytes();
+/// Pages that this process touched for the first time since its start.
+int64_t page_faults();
 
 /// Whether bfloat16 matrix products run in hardware here (AVX512-BF16 or AMX); without it they are many times
 /// slower than float32.

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "config/suggest.h"
+#include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "models/filled.h"
@@ -200,6 +201,7 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
 
   std::vector<double> times;
   BenchResult result;
+  int64_t faults = page_faults(), requests = allocator_stats().system_calls;
   reporter.begin("Timing", options.steps, "steps");
   for (int64_t step = 0; step < options.steps; ++step) {
     const auto start = Clock::now();
@@ -211,7 +213,15 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
       times.push_back(seconds_since(start));
     }
     reporter.advance(step + 1);
+    if (step == 1) {
+      faults = page_faults();
+      requests = allocator_stats().system_calls;
+    }
   }
+  const auto settled = static_cast<double>(std::max<int64_t>(1, options.steps - 2));
+  result.faults_per_step = static_cast<double>(page_faults() - faults) / settled;
+  result.requests_per_step = static_cast<double>(allocator_stats().system_calls - requests) / settled;
+  result.peak_tensor_bytes = allocator_stats().peak_bytes;
   reporter.end();
   EMULSION_CHECK(!times.empty(), config, "[bench] expected at least 2 steps, got {}", options.steps);
   std::sort(times.begin(), times.end());

@@ -36,6 +36,9 @@ struct BenchResult {
   double first_step_seconds = 0;  // from the call to the end of the first optimizer step
   double first_loss = 0;
   int64_t peak_memory_bytes = 0;
+  int64_t peak_tensor_bytes = 0;  // in tensors at once, without what the allocator keeps for reuse
+  double faults_per_step = 0;     // pages touched for the first time, after the first two steps
+  double requests_per_step = 0;   // blocks asked of the system, likewise
   double step_gflop = 0;          // arithmetic of a step
   double peak_gflops = 0;         // measured on matrix products in the same dtype
   double share_of_peak = 0;

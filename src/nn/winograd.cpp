@@ -27,7 +27,7 @@ struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
     context->save_for_backward({x, weight});
     context->saved_data["path"] = path;
     context->saved_data["bias"] = bias.has_value();
-    return winograd::convolve(ops, x, winograd::pack_forward(ops, winograd::transformed_weight(weight)), bias.value_or(Tensor()));
+    return winograd::convolve(ops, x, winograd::pack_forward(ops, weight), bias.value_or(Tensor()));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
@@ -42,7 +42,7 @@ struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
     const Tensor gradient = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
     Tensor dx;
     if (by_input) {
-      dx = winograd::convolve(ops, gradient, winograd::pack_backward(ops, winograd::transformed_weight(weight)), Tensor());
+      dx = winograd::convolve(ops, gradient, winograd::pack_backward(ops, weight), Tensor());
     }
     winograd::WeightGradients dw;
     if (by_weight) dw = winograd::weight_gradients(ops, x, gradient);

@@ -58,56 +58,76 @@ void transform_tiles(const TileGrid& grid, const float* x, int64_t begin, int64_
   }
 }
 
+/// Of this thread, kept: the packed weights of a network's layers are large and of many sizes.
+float* weight_scratch(int64_t count) {
+  thread_local Tensor scratch;
+  if (!scratch.defined() || scratch.numel() < count) {
+    scratch = Tensor();  // first, so that both need not be there at once
+    scratch = floats({count});
+  }
+  return scratch.mutable_data_ptr<float>();
+}
+
+/// Output channels [begin, end) of a weight [out, in, 3, 3], transformed: part p at u + p * stride, [end - begin, in].
+void transform_weights(const Tensor& weight, int64_t begin, int64_t end, float* u, int64_t stride) {
+  const int64_t in = weight.size(1);
+  const float* const from = weight.const_data_ptr<float>();
+  for (int64_t k = begin; k < end; ++k, u += in) transform_weight(from + k * 9 * in, in, u, stride);
+}
+
+/// Half a turn of g exchanges the first and last row of G g, and leaves the two others; the same for columns.
+int64_t turned_part(int64_t p) {
+  const auto turned = [](int64_t i) { return i == 0 || i == 3 ? 3 - i : i; };
+  return 4 * turned(p / 4) + turned(p % 4);
+}
+
 }  // namespace
 
-TransformedWeight transformed_weight(const Tensor& weight) {
-  const int64_t out = weight.size(0), in = weight.size(1);
-  const int64_t stride = part_stride(out * in);
-  const Tensor parts = floats({kParts, stride});
-  const float* from = weight.const_data_ptr<float>();
-  float* to = parts.mutable_data_ptr<float>();
-  at::parallel_for(0, out, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) transform_weight(from + k * 9 * in, in, to + k * in, stride);
-  });
-  return {parts, out, in};
-}
+// Both transform a few output channels and pack them at once, while they are in the cache.
 
-PackedWeight pack_forward(const Ops& ops, const TransformedWeight& transformed) {
-  const auto& [parts, out, in] = transformed;
-  const int64_t size = ops.packed_size(in, out), stride = parts.size(1);
-  const Tensor panels = floats({kParts, size});
-  const float* from = parts.const_data_ptr<float>();
-  float* to = panels.mutable_data_ptr<float>();
-  at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) ops.pack_transposed(in, out, from + p * stride, in, to + p * size);
-  });
-  return {panels, in, out};
-}
-
-PackedWeight pack_backward(const Ops& ops, const TransformedWeight& transformed) {
-  const auto& [parts, out, in] = transformed;
-  const int64_t size = ops.packed_size(out, in), stride = parts.size(1);
-  const Tensor panels = floats({kParts, size});
-  const float* from = parts.const_data_ptr<float>();
-  float* to = panels.mutable_data_ptr<float>();
-  // Half a turn of g exchanges the first and last row of G g, and leaves the two others; the same for columns.
-  const auto turned = [](int64_t i) { return i == 0 || i == 3 ? 3 - i : i; };
-  at::parallel_for(0, kParts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t source = 4 * turned(p / 4) + turned(p % 4);
-      ops.pack(out, in, from + source * stride, in, to + p * size);
+PackedWeight pack_forward(const Ops& ops, const Tensor& weight) {
+  const int64_t out = weight.size(0), in = weight.size(1), part = part_stride(ops.packed_size(in, out));
+  float* const panels = weight_scratch(kParts * part);
+  at::parallel_for(0, (out + ops.panel - 1) / ops.panel, 1, [&](int64_t first, int64_t last) {
+    const int64_t stride = part_stride(ops.panel * in);
+    const Tensor parts = floats({kParts * stride});
+    float* const u = parts.mutable_data_ptr<float>();
+    for (int64_t panel = first; panel < last; ++panel) {
+      const int64_t begin = panel * ops.panel, end = std::min(begin + ops.panel, out);
+      transform_weights(weight, begin, end, u, stride);
+      for (int64_t p = 0; p < kParts; ++p) ops.pack_transposed(in, end - begin, u + p * stride, in, panels + p * part + begin * in);
     }
   });
-  return {panels, out, in};
+  return {panels, part, in, out, in};
+}
+
+PackedWeight pack_backward(const Ops& ops, const Tensor& weight) {
+  const int64_t out = weight.size(0), in = weight.size(1), part = part_stride(ops.packed_size(out, in));
+  const int64_t share = out / at::get_num_threads() / 16 * 16, depth = std::clamp<int64_t>(share, 16, 128);
+  const int64_t wide = ops.up_to_lane(in);
+  float* const panels = weight_scratch(kParts * part);
+  at::parallel_for(0, (out + depth - 1) / depth, 1, [&](int64_t first, int64_t last) {
+    const int64_t stride = part_stride(depth * in);
+    const Tensor parts = floats({kParts * stride});
+    float* const u = parts.mutable_data_ptr<float>();
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * depth, end = std::min(begin + depth, out);
+      transform_weights(weight, begin, end, u, stride);
+      for (int64_t p = 0; p < kParts; ++p) {
+        ops.pack(end - begin, in, u + turned_part(p) * stride, in, panels + p * part + begin * wide);
+      }
+    }
+  });
+  return {panels, part, out, in, depth};
 }
 
 Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, const Tensor& bias) {
   const TileGrid grid = TileGrid::of(x);
-  const int64_t in = weight.in, out = weight.out, wide = ops.up_to_lane(out), size = weight.panels.size(1);
+  const int64_t in = weight.in, out = weight.out, wide = ops.up_to_lane(out);
   const TileGrid result{grid.batch, grid.height, grid.width, out};
   const Tensor y = at::empty({grid.batch, out, grid.height, grid.width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
   const Tensor no_pixel = zeros(in), shift = bias.defined() ? bias.contiguous() : zeros(out);
-  const float *pixels = x.const_data_ptr<float>(), *panels = weight.panels.const_data_ptr<float>();
+  const float* const pixels = x.const_data_ptr<float>();
   float* const results = y.mutable_data_ptr<float>();
   const int64_t block = block_size(grid, in, out), v_stride = part_stride(block * in), product_stride = part_stride(block * wide);
   at::parallel_for(0, (grid.count() + block - 1) / block, 1, [&](int64_t first, int64_t last) {
@@ -119,7 +139,11 @@ Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, con
       const int64_t begin = b * block, end = std::min(begin + block, grid.count());
       transform_tiles(grid, pixels, begin, end, no_pixel.const_data_ptr<float>(), v, v_stride);
       for (int64_t p = 0; p < kParts; ++p) {
-        ops.multiply(end - begin, out, in, v + p * v_stride, in, panels + p * size, products + p * product_stride, wide, false);
+        const float* const panels = weight.panels + p * weight.part;
+        for (int64_t k = 0; k < in; k += weight.depth) {
+          ops.multiply(end - begin, out, std::min(weight.depth, in - k), v + p * v_stride + k, in, panels + k * wide,
+                       products + p * product_stride, wide, k > 0);
+        }
       }
       for (int64_t t = begin; t < end; ++t) {
         transform_output(products + (t - begin) * wide, product_stride, out, shift.const_data_ptr<float>(),

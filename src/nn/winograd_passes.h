@@ -11,21 +11,18 @@ namespace emulsion::nn::winograd {
 
 using Ops = tiles::TileOps<float>;
 
-/// G g G^T of a weight [out, in, 3, 3]: 16 parts [out, in].
-struct TransformedWeight {
-  Tensor parts;
-  int64_t out, in;
-};
-TransformedWeight transformed_weight(const Tensor& weight);
-
-/// The 16 right-hand matrices of a convolution, packed: [in, out] for the forward pass; [out, in], turned by half a turn, for the
-/// gradient towards the input.
+/// G g G^T of a weight as the 16 right-hand matrices of a convolution. Lies in the calling thread's scratch memory: good until its
+/// next one.
 struct PackedWeight {
-  Tensor panels;  // 16 packed operands
-  int64_t in, out;
+  const float* panels;  // part p at p * part
+  int64_t part;
+  int64_t in, out;      // of the convolution that it is for
+  int64_t depth;        // rows of a matrix [in, out] that are packed together, as one operand
 };
-PackedWeight pack_forward(const Ops& ops, const TransformedWeight& transformed);
-PackedWeight pack_backward(const Ops& ops, const TransformedWeight& transformed);
+/// For the forward pass: matrices [in, out] of weight [out, in, 3, 3].
+PackedWeight pack_forward(const Ops& ops, const Tensor& weight);
+/// For the gradient towards the input: matrices [out, in], the weight turned by half a turn.
+PackedWeight pack_backward(const Ops& ops, const Tensor& weight);
 
 /// x [B, in, H, W] -> [B, out, H, W], both channels_last; bias [out] or undefined.
 Tensor convolve(const Ops& ops, const Tensor& x, const PackedWeight& weight, const Tensor& bias);

@@ -68,6 +68,9 @@ double winograd_flops(const c10::IValue& x, const c10::IValue& weight) {
   return 8 * numel(x) * static_cast<double>(weight.toTensor().size(0));
 }
 
+/// (x, one of the weights, columns of all results)
+double linear_flops(Inputs in) { return 2 * numel(in[0]) * static_cast<double>(in[2].toInt()); }
+
 struct FlopRow {
   std::string_view name;
   double (*flops)(Inputs);
@@ -85,6 +88,8 @@ constexpr FlopRow kFlops[] = {
     {"emulsion::convolution", [](Inputs in) { return winograd_flops(in[0], in[1]); }},
     {"emulsion::convolution_backward",  // the last input: how many gradients
      [](Inputs in) { return winograd_flops(in[1], in[2]) * static_cast<double>(in[3].toInt()); }},
+    {"emulsion::linear", linear_flops},
+    {"emulsion::linear_backward", linear_flops},
     {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},
     {"emulsion::attention_backward", [](Inputs in) { return 2.5 * attention_flops(in[0], in[1]); }},
 };

@@ -2,6 +2,7 @@
 
 #include "nn/attention_tiled.h"
 #include "nn/flops.h"
+#include "nn/linear.h"
 #include "nn/param_store.h"
 #include "nn/winograd.h"
 
@@ -16,7 +17,7 @@ bool is_product(const Tensor& x, const Tensor& weight, int64_t stride, int64_t p
 
 Tensor convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t stride, int64_t padding) {
   if (is_product(x, weight, stride, padding)) {
-    return at::linear(x.permute({0, 2, 3, 1}), weight.flatten(1), bias).permute({0, 3, 1, 2});
+    return nn::linear(x.permute({0, 2, 3, 1}), weight.flatten(1), bias).permute({0, 3, 1, 2});
   }
   if (fits_winograd(x, weight, stride, padding)) return winograd_convolution(x, weight, bias, default_tile_path(at::kFloat));
   return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
@@ -26,7 +27,7 @@ Tensor convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, in
 
 Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
   if (kind == LeafKind::embedding) return at::embedding(weight, x);
-  Tensor y = kind == LeafKind::linear ? at::linear(x, weight, bias) : convolution(x, weight, bias, stride, padding);
+  Tensor y = kind == LeafKind::linear ? nn::linear(x, weight, bias) : convolution(x, weight, bias, stride, padding);
   FlopCounter::add(2.0 * static_cast<double>(y.numel()) * static_cast<double>(weight.numel() / weight.size(0)));
   return y;
 }

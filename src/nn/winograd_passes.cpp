@@ -103,8 +103,8 @@ PackedWeight pack_forward(const Ops& ops, const Tensor& weight) {
 
 PackedWeight pack_backward(const Ops& ops, const Tensor& weight) {
   const int64_t out = weight.size(0), in = weight.size(1), part = part_stride(ops.packed_size(out, in));
-  const int64_t share = out / at::get_num_threads() / 16 * 16, depth = std::clamp<int64_t>(share, 16, 128);
-  const int64_t wide = ops.up_to_lane(in);
+  // Whatever the number of threads: where a sum is cut decides its bits.
+  const int64_t wide = ops.up_to_lane(in), depth = std::clamp<int64_t>(out / 4 / 16 * 16, 16, 128);
   float* const panels = weight_scratch(kParts * part);
   at::parallel_for(0, (out + depth - 1) / depth, 1, [&](int64_t first, int64_t last) {
     const int64_t stride = part_stride(depth * in);

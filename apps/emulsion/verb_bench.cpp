@@ -1,4 +1,5 @@
-// emulsion bench: how long a training step takes here; verb_bench_generate.cpp: a picture.
+// emulsion bench: how long a training step takes here; verb_bench_generate.cpp: a picture,
+// verb_bench_load.cpp: reading a model.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -135,6 +136,7 @@ void add_bench(CLI::App& app) {
   add_json(*step_verb, a->json);
   step_verb->callback([a] { step(*a); });
   add_bench_generate(*verb);
+  add_bench_load(*verb);
 }
 
 }  // namespace emulsion::app

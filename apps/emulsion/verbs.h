@@ -20,6 +20,7 @@ void add_verify(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_bench_generate(CLI::App& bench);
+void add_bench_load(CLI::App& bench);
 void add_doctor(CLI::App& app);
 void add_sheet(CLI::App& app);
 

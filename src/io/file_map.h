@@ -20,6 +20,9 @@ class FileMap {
   char* data() const { return data_; }
   std::string_view bytes() const { return {data_, size_}; }
 
+  /// Brings these bytes into memory at once instead of page by page when they are looked at.
+  void prefetch(size_t begin, size_t end) const;
+
   /// Gives back the whole pages within these bytes; they are read anew if looked at again.
   void release(size_t begin, size_t end) const;
 

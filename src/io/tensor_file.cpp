@@ -72,6 +72,10 @@ NamedTensors TensorFile::tensors() const {
   return all;
 }
 
+void TensorFile::prefetch(const Entry& entry) const {
+  maps_[entry.shard]->prefetch(entry.begin, entry.end);
+}
+
 void TensorFile::release(const Entry& entry) const {
   maps_[entry.shard]->release(entry.begin, entry.end);
 }

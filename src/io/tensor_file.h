@@ -51,6 +51,9 @@ class TensorFile {
   /// All tensors, in the order of entries().
   NamedTensors tensors() const;
 
+  /// Says that this tensor's data is needed at once: quicker than page by page, where all of it is.
+  void prefetch(const Entry& entry) const;
+
   /// Says that this tensor's data was copied and is not needed soon, so that its pages need not stay
   /// in memory. What was written to them through a tensor() is lost.
   void release(const Entry& entry) const;

@@ -1,10 +1,14 @@
 #include "weights/part_tensors.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
+#include <atomic>
 #include <set>
 
 #include "core/error.h"
 #include "nn/pattern.h"
+#include "weights/arrange.h"
 
 namespace emulsion::weights {
 namespace {
@@ -16,27 +20,43 @@ bool matches(const std::vector<std::string>& patterns, const std::string& name) 
                      [&](const std::string& pattern) { return nn::glob_match(pattern, name); });
 }
 
-/// As the store wants it: dtype and memory format in one step.
-Tensor made_ready(const Tensor& value, at::ScalarType dtype) {
-  const auto format = value.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  if (dtype == at::ScalarType::Undefined || value.scalar_type() == dtype) return value.contiguous(format);
-  return value.to(dtype, /*non_blocking=*/false, /*copy=*/false, format);
-}
-
-/// Reads one tensor through its rule.
-Tensor read(const PartTensors& tensors, const NameRule& rule, const io::TensorFile::Entry& entry, at::ScalarType dtype) {
+/// Looks at dtype and shape alone: nothing is read before all are known to fit.
+void check(const PartTensors& tensors, const NameRule& rule, const io::TensorFile::Entry& entry) {
   const std::string where = tensors.file().path().string();
   EMULSION_CHECK(at::isFloatingType(entry.dtype), format,
                  "[{}] '{}': expected floating-point numbers, got {}; the file is no model in a form that is read",
                  where, entry.name, c10::toString(entry.dtype));
-  const Tensor value = to_canonical(rule, tensors.file().tensor(entry.name));
-  EMULSION_CHECK(value.sizes() == at::IntArrayRef(rule.shape), shape,
+  const Tensor form = to_canonical(rule, at::empty(entry.shape, at::TensorOptions(at::kMeta).dtype(entry.dtype)));
+  EMULSION_CHECK(form.sizes() == at::IntArrayRef(rule.shape), shape,
                  "[{}] '{}': expected shape {}{}, got {}; the file is of another architecture", where, entry.name,
                  shape_text(rule.foreign_shape()), rule.canonical == entry.name ? "" : " for '" + rule.canonical + "'",
                  shape_text(entry.shape));
-  const Tensor ready = made_ready(value, dtype);
-  if (!ready.is_alias_of(value)) tensors.file().release(entry);
-  return ready;
+}
+
+/// A tensor of the store, the rule for it and where the file has it.
+struct Source {
+  nn::Param* param;
+  const NameRule* rule;
+  const io::TensorFile::Entry* entry;
+};
+
+void read(const io::TensorFile& file, const Source& source, at::ScalarType dtype) {
+  file.prefetch(*source.entry);
+  const Tensor value = to_canonical(*source.rule, file.tensor(source.entry->name));
+  source.param->value = arranged(value, dtype);
+  if (!source.param->value.is_alias_of(value)) file.release(*source.entry);
+}
+
+/// Each thread takes the next tensor, in the order in which they lie in the file.
+void read_all(const io::TensorFile& file, std::vector<Source> sources, at::ScalarType dtype) {
+  std::stable_sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) {
+    return std::pair(a.entry->shard, a.entry->begin) < std::pair(b.entry->shard, b.entry->begin);
+  });
+  std::atomic<size_t> next = 0;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    const at::NoGradGuard no_grad;
+    for (size_t i = next++; i < sources.size(); i = next++) read(file, sources[i], dtype);
+  });
 }
 
 std::vector<std::string> unexpected_names(const PartTensors& tensors, const std::set<std::string>& used,
@@ -98,9 +118,13 @@ void fill(nn::ParamStore& store, const PartTensors& tensors, const NameRules& ru
                  "[{}] its tensors are not those of the architecture: {} missing{}{}; {} unexpected{}{}",
                  tensors.file().path().string(), missing.size(), missing.empty() ? "" : ": ", list_some(missing),
                  unexpected.size(), unexpected.empty() ? "" : ": ", list_some(unexpected));
+  std::vector<Source> sources;
   for (const NameRule& rule : rules) {
-    store.assign(store.at(rule.canonical), read(tensors, rule, *tensors.find(rule.foreign), dtype));
+    const auto* entry = tensors.find(rule.foreign);
+    check(tensors, rule, *entry);
+    sources.push_back({&store.at(rule.canonical), &rule, entry});
   }
+  read_all(tensors.file(), std::move(sources), dtype);
 }
 
 }  // namespace emulsion::weights

@@ -38,7 +38,7 @@ class PartTensors {
 };
 
 /// Fills every tensor of `store`. Those that lie in the file as they are needed are views of its map; others are made once,
-/// and the pages of the file that they came from are given back.
+/// by all threads, in the order of the file, whose pages are given back behind them.
 ///
 /// dtype: see LoadOptions. What matches no rule and no pattern of `ignorable` is unexpected; what does match a pattern is
 /// noted in `report` if there is one.

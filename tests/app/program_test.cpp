@@ -53,7 +53,8 @@ INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                          ::testing::Values("train", "generate", "data", "data check", "config",
                                            "config show", "config schema", "config explain",
                                            "inspect", "convert", "verify", "replay", "bench",
-                                           "bench step", "doctor", "sheet"));
+                                           "bench step", "bench generate", "bench load", "doctor",
+                                           "sheet"));
 
 TEST(ProgramTest, RareOptionsAreShownWhenAskedFor) {
   const Output usual = emulsion("generate --help"), more = emulsion("generate --help-more");

@@ -24,6 +24,7 @@ struct DrawingBenchArguments {
 void print_drawing_result(const generate::DrawingBenchResult& r, bool json) {
   if (json) {
     std::printf("%s\n", io::json_line({{"event", "result"},
+                                       {"start_seconds", r.start_seconds},
                                        {"text_seconds", r.text_seconds},
                                        {"first_step", r.first_step},
                                        {"seconds_per_step", r.seconds_per_step},
@@ -33,7 +34,8 @@ void print_drawing_result(const generate::DrawingBenchResult& r, bool json) {
     return;
   }
   const auto seconds = [](double value) { return fmt::format("{:.3f}", value); };
-  std::fputs(table({{"text_seconds", seconds(r.text_seconds), "prompts to text states"},
+  std::fputs(table({{"start_seconds", seconds(r.start_seconds), "from the program's start to the first step"},
+                    {"text_seconds", seconds(r.text_seconds), "of which from prompts to text states"},
                     {"first_step", seconds(r.first_step), "seconds"},
                     {"seconds_per_step", seconds(r.seconds_per_step), "median of the others"},
                     {"decode_seconds", seconds(r.decode_seconds), "latents to pixels"},
@@ -54,7 +56,7 @@ void bench_drawing(const DrawingBenchArguments& arguments) {
 
 void add_bench_generate(CLI::App& bench) {
   auto a = std::make_shared<DrawingBenchArguments>();
-  CLI::App* verb = add_verb(bench, "generate", "Times drawing a picture on random weights: text, steps, decoding.",
+  CLI::App* verb = add_verb(bench, "generate", "Times drawing a picture: text, steps, decoding. Random weights will do for it.",
                             "emulsion bench generate --model sd1 --steps 4 --json");
   std::vector<std::string> families;
   for (const models::Family& family : models::families()) families.push_back(family.id);
@@ -62,7 +64,8 @@ void add_bench_generate(CLI::App& bench) {
   const auto option = [&](const char* name, auto& value, const char* text, const std::string& about) {
     return verb->add_option(name, value, about)->option_text(text);
   };
-  option("--model", o.model, "FAMILY", fmt::format("{} [sd1]", fmt::join(families, ", ")));
+  option("--model", o.model, "MODEL",
+         fmt::format("Random weights of {}; or a model folder or single file [sd1]", fmt::join(families, ", ")));
   verb->add_flag("--tiny", o.tiny, "The same wiring at a few thousand weights");
   option("--sampler", o.sampler, "ID", "As in generate [euler]");
   option("--size", o.size, "PIXELS", "Side of the pictures [the model's]")->check(CLI::NonNegativeNumber);

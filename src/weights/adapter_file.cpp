@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "io/safetensors.h"
+#include "weights/adapter_kinds.h"
 
 namespace emulsion::weights {
 namespace {
@@ -108,6 +109,7 @@ std::string kohya_name(const std::string& path) {
 
 AdapterSet load_adapter(const std::filesystem::path& path, const std::vector<nn::Component>& components) {
   const auto file = io::SafetensorsFile::open(path);
+  refuse_other_adapters(file);
   // Flattened names are never parsed: every leaf's names are made and looked up.
   std::unordered_map<std::string, std::pair<std::string, nn::Leaf*>> by_name;
   std::vector<nn::Component> adaptable;
@@ -137,8 +139,8 @@ AdapterSet load_adapter(const std::filesystem::path& path, const std::vector<nn:
   if (!unknown.empty()) {
     const size_t shown = std::min<size_t>(unknown.size(), 3);
     throw Error(ErrorCode::not_found,
-                fmt::format("[{}] {} of {} keys fit no layer of this model: {}; only LoRA in kohya's and diffusers' "
-                            "names is built, and it must have been trained on a model of the same architecture",
+                fmt::format("[{}] {} of {} keys fit no layer of this model: {}; give a LoRA in kohya's or diffusers' names "
+                            "that was trained on a model of the same architecture",
                             path.string(), unknown.size(), file.entries().size(),
                             fmt::join(unknown.begin(), unknown.begin() + shown, ", ")));
   }

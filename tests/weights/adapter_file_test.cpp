@@ -126,11 +126,55 @@ TEST(AdapterFileTest, KeysThatFitNoLayerAreNamed) {
   const std::string good = "lora_unet_mid_block_attentions_0_proj_in";
   expect_contains(message_of({{good + ".lora_down.weight", at::zeros({2, 16, 1, 1})},
                               {good + ".lora_up.weight", at::zeros({16, 2, 1, 1})},
-                              {good + ".hada_w1_a", at::zeros({2, 2})},
+                              {good + ".somebody", at::zeros({2, 2})},
                               {"lora_unet_nowhere.lora_up.weight", at::zeros({2, 2})}},
                              model),
-                  {"2 of 4 keys", good + ".hada_w1_a", "lora_unet_nowhere.lora_up.weight"});
+                  {"2 of 4 keys", good + ".somebody", "lora_unet_nowhere.lora_up.weight"});
 }
+
+struct OtherKind {
+  const char* name;  // of a tensor
+  std::vector<int64_t> shape;
+  const char* what;
+  const char* remedy;
+};
+
+class OtherAdapters : public ::testing::TestWithParam<OtherKind> {};
+
+TEST_P(OtherAdapters, AreRefusedByName) {
+  models::Model model = test::tiny_model();
+  const std::string layer = "lora_unet_mid_block_attentions_0_proj_in";
+  const OtherKind& kind = GetParam();
+  const std::string name = kind.name[0] == '.' ? layer + kind.name : kind.name;
+  // Beside it the tensors of a LoRA that fits, as LyCORIS mixes kinds in one file.
+  expect_contains(message_of({{layer + ".lora_down.weight", at::zeros({2, 16, 1, 1})},
+                              {layer + ".lora_up.weight", at::zeros({16, 2, 1, 1})},
+                              {name, at::zeros(kind.shape)}},
+                             model),
+                  {fmt::format("expected a LoRA, got {}, as tensor '{}' shows; ", kind.what, name), kind.remedy});
+}
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, OtherAdapters,
+    ::testing::Values(OtherKind{".hada_w1_a", {16, 2}, "a LoHa", "merge"}, OtherKind{".lokr_w1", {4, 4}, "a LoKr", "merge"},
+                      OtherKind{".lokr_w1_a", {4, 2}, "a LoKr", "merge"},
+                      OtherKind{"oft_unet_mid_block_attentions_0_proj_in.oft_blocks", {4, 4, 4}, "an OFT", "merge"},
+                      OtherKind{".oft_blocks", {2, 4, 4, 4}, "a BOFT", "merge"},
+                      OtherKind{".oft_R.weight", {4, 6}, "an OFT", "merge"},
+                      OtherKind{"unet.mid_block.attentions.0.proj_in.boft_R", {1, 4, 4, 4}, "a BOFT", "merge"},
+                      OtherKind{".dora_scale", {16, 1}, "a DoRA", "merge"},
+                      OtherKind{"unet.mid_block.attentions.0.proj_in.lora_magnitude_vector", {16}, "a DoRA", "merge"},
+                      OtherKind{".lora_mid.weight", {2, 2, 3, 3}, "a LoCon with a Tucker decomposition", "merge"},
+                      OtherKind{".lora_A.0", {1, 16}, "a DyLoRA in training", "saved as a LoRA"},
+                      OtherKind{".on_input", {}, "an (IA)^3", "merge"}, OtherKind{".a1.weight", {16, 2}, "a GLoRA", "merge"},
+                      OtherKind{"unet.x.vera_lambda_b", {16}, "a VeRA", "merge"},
+                      OtherKind{"lora_unet_conv_norm_out.w_norm", {8}, "a LyCORIS file with trained norms", "merge"},
+                      OtherKind{".diff", {16, 16}, "differences of whole weights (LyCORIS full)", "merge"},
+                      OtherKind{".diff_b", {16}, "differences of whole weights (LyCORIS full)", "merge"},
+                      OtherKind{"model.diffusion_model.input_blocks.0.0.weight", {8, 4, 3, 3}, "a whole model", "as MODEL"},
+                      OtherKind{"emb_params", {2, 16}, "a textual inversion", "--embeddings"},
+                      OtherKind{"lllite_unet_x.depth1.0.weight", {2, 2}, "a ControlNet-LLLite", "not built"},
+                      OtherKind{"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", {2, 2}, "a LoRA for Flux",
+                                "XL base are built"}));
 
 TEST(AdapterFileTest, AFileOfAnotherArchitectureNamesTheLayerAndBothShapes) {
   models::Model model = test::tiny_model();

@@ -27,12 +27,12 @@ class Findings {
  public:
   explicit Findings(bool json) : json_(json) {}
 
-  void good(const std::string& text) { say("ok", text); }
+  void good(const std::string& text) { say("ok", "ok", text); }
   void bad(const std::string& text) {
     ++wrong_;
-    say("wrong", text);
+    say("wrong", "WRONG", text);
   }
-  void aside(const std::string& text) { say("note", text); }
+  void aside(const std::string& text) { say("note", "-", text); }
   /// A line for people or an event for programs.
   void tell(const std::string& text, const io::JsonFields& event) const {
     std::printf("%s\n", json_ ? io::json_line(event).c_str() : text.c_str());
@@ -41,8 +41,7 @@ class Findings {
   bool json() const { return json_; }
 
  private:
-  void say(const char* verdict, const std::string& text) const {
-    const std::string shown = verdict == std::string("wrong") ? "WRONG" : verdict == std::string("note") ? "-" : verdict;
+  void say(const char* verdict, const char* shown, const std::string& text) const {
     tell(fmt::format("  {:6} {}", shown, text), {{"event", "finding"}, {"verdict", verdict}, {"text", text}});
   }
 

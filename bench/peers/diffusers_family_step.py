@@ -46,7 +46,7 @@ def trained_network(args):
     from peft import LoraConfig
 
     frozen = torch.bfloat16 if args.dtype == "bfloat16" and args.method == "lora" else torch.float32
-    unet = filled(UNet2DConditionModel, UNETS[args.model], frozen).train()
+    unet = filled(lambda: UNet2DConditionModel(**UNETS[args.model]), frozen).train()
     if args.method == "lora":
         unet.requires_grad_(False)
         unet.add_adapter(LoraConfig(r=16, lora_alpha=16, init_lora_weights="gaussian",

@@ -27,7 +27,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     dtype = getattr(torch, args.dtype)
-    unet, vae = filled(UNet2DConditionModel, UNETS["sd1"], dtype), filled(AutoencoderKL, VAE, dtype)
+    unet, vae = filled(lambda: UNet2DConditionModel(**UNETS["sd1"]), dtype), filled(lambda: AutoencoderKL(**VAE), dtype)
     scheduler = EulerDiscreteScheduler(**SCHEDULE)
     scheduler.set_timesteps(args.steps)
     latents = torch.randn(1, 4, args.size // 8, args.size // 8).to(dtype) * scheduler.init_noise_sigma

@@ -18,16 +18,20 @@ VAE = dict(
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
 
-def filled(kind, config, dtype):
-    """A model without the minute that its own initialisation takes: kernels N(0, 1 / fan in) from one repeated block."""
+def filled(make, dtype):
+    """A model without the minutes that its own initialisation takes: kernels N(0, 1 / fan in) from one repeated block."""
     with torch.device("meta"):
-        model = kind(**config)
-    model.to_empty(device="cpu")
+        model = make()
+    model = model.to(dtype).to_empty(device="cpu")
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 1:
                 p.fill_(0 if name.endswith("bias") else 1)
             else:
-                p.copy_(block.repeat(p.numel() // len(block) + 1)[: p.numel()].view(p.shape) / p[0].numel() ** 0.5)
-    return model.to(dtype).eval()
+                scale = 0.05 if "embedding.weight" in name else p[0].numel() ** -0.5
+                p.copy_((block * scale).to(dtype).repeat(p.numel() // len(block) + 1)[: p.numel()].view(p.shape))
+        for name, buffer in model.named_buffers():
+            if name.endswith("position_ids"):
+                buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
+    return model.eval()

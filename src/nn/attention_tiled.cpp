@@ -19,10 +19,7 @@ constexpr const char* kPairs = "pairs";
 
 template <class E>
 const tiles::TileOps<E>& ops_named(const std::string& path) {
-  for (const tiles::TileOps<E>& ops : tiles::available<E>()) {
-    if (ops.name == path) return ops;
-  }
-  throw Error(ErrorCode::unsupported, fmt::format("[attention] expected a path of this machine, got '{}'; see tile_paths", path));
+  return tiles::path_named<E>(path, "attention");
 }
 
 /// Calls f<element type of the tensors, of the tiles>(ops).

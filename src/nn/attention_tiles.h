@@ -1,9 +1,13 @@
 // The inner loops of tiled attention, once per instruction set: what attention_tiled.cpp is made of.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/tensor.h"
 
 namespace emulsion::nn::tiles {
@@ -91,5 +95,15 @@ const std::vector<TileOps<double>>& available<double>();
 /// bfloat16 operands, float32 sums. Its "portable" path exists to test the order of the pairs on any machine; it is slow.
 template <>
 const std::vector<TileOps<c10::BFloat16>>& available<c10::BFloat16>();
+
+/// The path of that name. `what` is for the message.
+/// Throws: Error{unsupported} for a path that this machine has not.
+template <class E>
+const TileOps<E>& path_named(const std::string& path, const char* what) {
+  for (const TileOps<E>& ops : available<E>()) {
+    if (ops.name == path) return ops;
+  }
+  throw Error(ErrorCode::unsupported, fmt::format("[{}] expected a path of this machine, got '{}'; see tile_paths", what, path));
+}
 
 }  // namespace emulsion::nn::tiles

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/clones.h"
+#include "nn/linear_loops.h"
 
 #define EMULSION_INLINE static inline __attribute__((always_inline))
 
@@ -62,12 +63,6 @@ std::vector<float> factors_of(const NormShape& s, const float* weight, const flo
 void fold_groups(const NormShape& s, const std::vector<float>& channel, std::vector<double>& group) {
   const int64_t width = s.channels / s.groups;
   for (int64_t c = 0; c < s.channels; ++c) group[c / width] += channel[c];
-}
-
-EMULSION_CLONES void add_rows(const float* x, int64_t rows, int64_t width, float* sum) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t c = 0; c < width; ++c) sum[c] += x[i * width + c];
-  }
 }
 
 EMULSION_CLONES void add_squared_differences(const float* x, const float* center, int64_t rows, int64_t width, float* sum) {
@@ -141,9 +136,9 @@ std::vector<float> per_channel(const NormShape& s, const float* group) {
 void group_norm_forward(const NormShape& s, const float* x, const float* weight, const float* bias, float eps, bool silu,
                         float* y, float* mean, float* rstd) {
   const double count = static_cast<double>(s.positions) * static_cast<double>(s.channels / s.groups);
-  std::vector<float> sum(s.channels, 0.0f);
+  std::vector<float> sum(s.channels);
   std::vector<double> total(s.groups, 0.0);
-  add_rows(x, s.positions, s.channels, sum.data());
+  products::add_rows(x, s.channels, s.positions, s.channels, sum.data(), /*add=*/false);
   fold_groups(s, sum, total);
   for (int64_t g = 0; g < s.groups; ++g) mean[g] = static_cast<float>(total[g] / count);
 

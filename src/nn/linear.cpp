@@ -17,14 +17,6 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kWidest = 16;  // lanes of any path
 
-template <class E>
-const tiles::TileOps<E>& linear_ops(const std::string& path) {
-  for (const tiles::TileOps<E>& ops : tiles::available<E>()) {
-    if (ops.name == path) return ops;
-  }
-  throw Error(ErrorCode::unsupported, fmt::format("[linear] expected a path of this machine, got '{}'; see tile_paths", path));
-}
-
 /// [..., K] as [M, K] whose rows have neighbouring numbers.
 Tensor as_rows(const Tensor& x) {
   const Tensor rows = x.reshape({x.numel() / x.size(-1), x.size(-1)});
@@ -99,8 +91,8 @@ struct LinearPasses {
 /// Calls f(passes) for the type of `x`.
 template <class F>
 auto with_passes(const Tensor& x, variable_list weights, const std::string& path, const F& f) {
-  if (x.scalar_type() == at::kDouble) return f(LinearPasses<double>{linear_ops<double>(path), x, std::move(weights)});
-  return f(LinearPasses<float>{linear_ops<float>(path), x, std::move(weights)});
+  if (x.scalar_type() == at::kDouble) return f(LinearPasses<double>{tiles::path_named<double>(path, "linear"), x, std::move(weights)});
+  return f(LinearPasses<float>{tiles::path_named<float>(path, "linear"), x, std::move(weights)});
 }
 
 int64_t columns_in(const variable_list& weights) {

@@ -1,4 +1,4 @@
-// The loops of linear layers that are no products, compiled for several instruction sets.
+// Sums over the rows of a matrix, compiled for several instruction sets: gradients of biases, means of channels.
 #pragma once
 
 #include <cstdint>

@@ -3,14 +3,10 @@
 #include "core/error.h"
 
 namespace emulsion::nn {
-namespace {
 
-/// The layout that every 4-d weight and activation has.
 at::MemoryFormat layout_of(const Tensor& value) {
   return value.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
-
-}  // namespace
 
 Param& ParamStore::declare(const std::string& path, std::vector<int64_t> shape) {
   EMULSION_CHECK(!by_path_.contains(path), internal, "[nn] '{}' is declared twice", path);

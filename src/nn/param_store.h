@@ -23,6 +23,9 @@ struct Param {
   Tensor value = {};           // undefined until loaded or initialised
 };
 
+/// The layout that weights and activations have: 4-d ones channels_last, others row-major.
+at::MemoryFormat layout_of(const Tensor& value);
+
 class ParamStore {
  public:
   ParamStore() = default;

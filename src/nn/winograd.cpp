@@ -12,12 +12,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const winograd::Ops& winograd_ops(const std::string& path) {
-  for (const winograd::Ops& ops : tiles::available<float>()) {
-    if (ops.name == path) return ops;
-  }
-  throw Error(ErrorCode::unsupported, fmt::format("[convolution] expected a path of this machine, got '{}'; see tile_paths", path));
-}
+const winograd::Ops& winograd_ops(const std::string& path) { return tiles::path_named<float>(path, "convolution"); }
 
 struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,

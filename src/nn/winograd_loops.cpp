@@ -102,10 +102,4 @@ EMULSION_CLONES void transform_weight_gradient(const float* du, int64_t stride, 
   }
 }
 
-EMULSION_CLONES void add_rows_to(const float* rows, int64_t count, int64_t channels, float* sum) {
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t c = 0; c < channels; ++c) sum[c] += rows[i * channels + c];
-  }
-}
-
 }  // namespace emulsion::nn::winograd

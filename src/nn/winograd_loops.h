@@ -29,7 +29,4 @@ void transform_weight(const float* g, int64_t channels, float* u, int64_t stride
 /// G^T du G, the way back through transform_weight; dg [3, 3, channels].
 void transform_weight_gradient(const float* du, int64_t stride, int64_t channels, float* dg);
 
-/// sum[c] += rows [count, channels].
-void add_rows_to(const float* rows, int64_t count, int64_t channels, float* sum);
-
 }  // namespace emulsion::nn::winograd

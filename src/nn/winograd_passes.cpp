@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "nn/linear_loops.h"
 #include "nn/winograd_loops.h"
 
 namespace emulsion::nn::winograd {
@@ -210,13 +211,13 @@ WeightGradients weight_gradients(const Ops& ops, const Tensor& x, const Tensor& 
   // A part of the tiles at a time, so that large pictures need no more than 64 MiB of transformed pixels.
   const int64_t chunk = std::min(from.count(), std::max<int64_t>(256, (int64_t{16} << 20) / (kParts * (in + out))));
   const TilePair pair(chunk, in, out);
-  const Tensor du = floats({kParts, part_stride(out * wide)}), dbias = zeros(out);
+  const Tensor du = floats({kParts, part_stride(out * wide)}), dbias = floats({out});
   for (int64_t begin = 0; begin < from.count(); begin += chunk) {
     const int64_t end = std::min(begin + chunk, from.count());
     transform_both(from, x.const_data_ptr<float>(), to, gradient.const_data_ptr<float>(), begin, end, pair);
     add_products(ops, pair, end - begin, du, begin > 0);
     // Part (1, 1) of A dy A^T is the sum of a tile's four pixels.
-    add_rows_to(pair.dm_part(5), end - begin, out, dbias.mutable_data_ptr<float>());
+    products::add_rows(pair.dm_part(5), out, end - begin, out, dbias.mutable_data_ptr<float>(), begin > 0);
   }
   const Tensor dweight = at::empty({out, in, 3, 3}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
   const float* sums = du.const_data_ptr<float>();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "nn/param_store.h"
+
 namespace emulsion::weights {
 namespace {
 
@@ -56,7 +58,7 @@ void turn_into(const Tensor& to, const Tensor& from) {
 
 Tensor arranged(const Tensor& value, at::ScalarType dtype) {
   if (dtype == at::ScalarType::Undefined) dtype = value.scalar_type();
-  const auto format = value.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const auto format = nn::layout_of(value);
   if (value.scalar_type() == dtype && value.is_contiguous(format)) return value;
   const Tensor result = at::empty(value.sizes(), value.options().dtype(dtype), format);
   const size_t width = at::elementSize(dtype);

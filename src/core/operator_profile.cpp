@@ -63,13 +63,16 @@ double attention_flops(const c10::IValue& q, const c10::IValue& k) {  // two pro
   return 4 * numel(q) * static_cast<double>(k.toTensor().size(-2));
 }
 
-/// What the products of Winograd's convolution take: 16 multiply-adds for 4 pixels.
-double winograd_flops(const c10::IValue& x, const c10::IValue& weight) {
-  return 8 * numel(x) * static_cast<double>(weight.toTensor().size(0));
+/// What the products of Winograd's convolution take: 16 multiply-adds for 4 pixels. `pixels`: its input or its output.
+double winograd_flops(const c10::IValue& pixels, const c10::IValue& weight) {
+  return 8 * numel(pixels) / static_cast<double>(pixels.toTensor().size(1)) * numel(weight) / 9;
 }
 
-/// (x, one of the weights, columns of all results)
-double linear_flops(Inputs in) { return 2 * numel(in[0]) * static_cast<double>(in[2].toInt()); }
+/// (x or a gradient, one of the weights, columns of all results)
+double linear_flops(Inputs in) {
+  const Tensor rows = in[0].toTensor();
+  return 2 * numel(in[0]) / static_cast<double>(rows.size(-1)) * static_cast<double>(in[1].toTensor().size(1) * in[2].toInt());
+}
 
 struct FlopRow {
   std::string_view name;
@@ -87,7 +90,7 @@ constexpr FlopRow kFlops[] = {
      [](Inputs in) { return 2.5 * attention_flops(in[1], in[2]); }},
     {"emulsion::convolution", [](Inputs in) { return winograd_flops(in[0], in[1]); }},
     {"emulsion::convolution_backward",  // the last input: how many gradients
-     [](Inputs in) { return winograd_flops(in[1], in[2]) * static_cast<double>(in[3].toInt()); }},
+     [](Inputs in) { return winograd_flops(in[0], in[1]) * static_cast<double>(in[2].toInt()); }},
     {"emulsion::linear", linear_flops},
     {"emulsion::linear_backward", linear_flops},
     {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},

@@ -235,23 +235,35 @@ Index scan(const DataConfig& config) {
   return index;
 }
 
-void check_pictures(Index& index, int threads) {
-  std::vector<std::string> failures(index.samples.size());
-  std::atomic<size_t> next = 0;
-  const auto work = [&] {
-    for (size_t i; (i = next++) < index.samples.size();) {
+bool check_pictures(Index& index, int threads, const std::function<void(int64_t, int64_t)>& progress,
+                    const std::function<bool()>& stop) {
+  const size_t count = index.samples.size();
+  std::vector<std::string> failures(count);
+  std::atomic<size_t> next = 0, done = 0;
+  std::atomic<bool> stopped = false;
+  const auto tell = [&] {
+    if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(count));
+  };
+  const auto work = [&](bool caller) {
+    for (size_t i; !stopped && (i = next++) < count;) {
       try {
         io::read_image(index.samples[i].path);
       } catch (const std::exception& error) {
         failures[i] = error.what();
       }
+      ++done;
+      if (!caller) continue;
+      tell();
+      if (stop && stop()) stopped = true;
     }
   };
   {
     std::vector<std::jthread> workers;
-    for (int t = 1; t < threads; ++t) workers.emplace_back(work);
-    work();
+    for (int t = 1; t < threads; ++t) workers.emplace_back(work, false);
+    work(true);
   }
+  if (stopped) return false;
+  tell();
   std::vector<Sample> good;
   for (size_t i = 0; i < failures.size(); ++i) {
     auto& sample = index.samples[i];
@@ -263,6 +275,7 @@ void check_pictures(Index& index, int threads) {
     }
   }
   index.samples = std::move(good);
+  return true;
 }
 
 std::string content_hash(const Sample& sample) { return io::sha256_file(sample.path); }

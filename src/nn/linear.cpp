@@ -40,14 +40,13 @@ Matrix<E> writable(const Tensor& x) {
   return {x.mutable_data_ptr<E>(), x.stride(0), x.size(0), x.size(1)};
 }
 
-/// A linear layer of one or more weights; `x` [M, K] and the weights [N_i, K] are as `as_rows` makes them.
+/// A linear layer of one or more weights; x [M, K] and the weights [N_i, K] are as `as_rows` makes them.
 template <class E>
 struct LinearPasses {
   const tiles::TileOps<E>& ops;
-  const Tensor& x;
   variable_list weights;
 
-  variable_list results(const variable_list& biases) const {
+  variable_list results(const Tensor& x, const variable_list& biases) const {
     std::vector<const E*> shifts;
     for (const Tensor& bias : biases) shifts.push_back(bias.const_data_ptr<E>());
     variable_list made;
@@ -61,13 +60,13 @@ struct LinearPasses {
   }
 
   Tensor input_gradient(const variable_list& gradients) const {
-    const Tensor dx = at::empty({x.size(0), x.size(1)}, x.options());
+    const Tensor dx = at::empty({gradients[0].size(0), weights[0].size(1)}, gradients[0].options());
     products::input_gradient<E>(ops, matrices<E>(gradients), matrices<E>(weights), writable<E>(dx));
     return dx;
   }
 
   /// Those of the weights, then those of the biases.
-  variable_list weight_gradients(const variable_list& gradients, bool biased) const {
+  variable_list weight_gradients(const Tensor& x, const variable_list& gradients, bool biased) const {
     variable_list made;
     Matrices<E> to;
     std::vector<E*> sums;
@@ -88,11 +87,11 @@ struct LinearPasses {
   }
 };
 
-/// Calls f(passes) for the type of `x`.
+/// Calls f(passes) for the type of the weights.
 template <class F>
-auto with_passes(const Tensor& x, variable_list weights, const std::string& path, const F& f) {
-  if (x.scalar_type() == at::kDouble) return f(LinearPasses<double>{tiles::path_named<double>(path, "linear"), x, std::move(weights)});
-  return f(LinearPasses<float>{tiles::path_named<float>(path, "linear"), x, std::move(weights)});
+auto with_passes(const variable_list& weights, const std::string& path, const F& f) {
+  if (weights[0].scalar_type() == at::kDouble) return f(LinearPasses<double>{tiles::path_named<double>(path, "linear"), weights});
+  return f(LinearPasses<float>{tiles::path_named<float>(path, "linear"), weights});
 }
 
 int64_t columns_in(const variable_list& weights) {
@@ -111,7 +110,7 @@ struct TiledLinears : torch::autograd::Function<TiledLinears> {
     for (Tensor& bias : biases) bias = bias.contiguous();
     RECORD_FUNCTION("emulsion::linear", std::vector<c10::IValue>({x, weights[0], columns_in(weights)}));
     const Tensor rows = as_rows(x);
-    variable_list made = with_passes(rows, weights, path, [&](const auto& passes) { return passes.results(biases); });
+    variable_list made = with_passes(weights, path, [&](const auto& passes) { return passes.results(rows, biases); });
     auto sizes = x.sizes().vec();
     for (Tensor& y : made) {
       sizes.back() = y.size(1);
@@ -120,7 +119,8 @@ struct TiledLinears : torch::autograd::Function<TiledLinears> {
     context->saved_data["sizes"] = x.sizes();
     context->saved_data["biased"] = !biases.empty();
     context->saved_data["path"] = path;
-    weights.push_back(rows);
+    const auto trains = [](const Tensor& parameter) { return parameter.requires_grad(); };
+    weights.push_back(std::any_of(parameters.begin(), parameters.end(), trains) ? rows : Tensor());  // frozen ones need no input
     context->save_for_backward(std::move(weights));
     return made;
   }
@@ -137,12 +137,12 @@ struct TiledLinears : torch::autograd::Function<TiledLinears> {
     bool by_weights = false;
     for (size_t i = 0; i < parameters; ++i) by_weights = by_weights || context->needs_input_grad(1 + i);
     RECORD_FUNCTION("emulsion::linear_backward",
-                    std::vector<c10::IValue>({rows, weights[0], columns_in(weights) * (by_input + by_weights)}));
+                    std::vector<c10::IValue>({gradients[0], weights[0], columns_in(weights) * (by_input + by_weights)}));
     variable_list result(1 + parameters);
-    with_passes(rows, weights, context->saved_data["path"].toStringRef(), [&](const auto& passes) {
+    with_passes(weights, context->saved_data["path"].toStringRef(), [&](const auto& passes) {
       if (by_input) result[0] = passes.input_gradient(gradients).view(context->saved_data["sizes"].toIntVector());
       if (!by_weights) return;
-      const variable_list made = passes.weight_gradients(gradients, biased);
+      const variable_list made = passes.weight_gradients(rows, gradients, biased);
       std::copy(made.begin(), made.end(), result.begin() + 1);
     });
     result.resize(result.size() + 2);  // the number of weights and the path

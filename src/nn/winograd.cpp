@@ -19,7 +19,9 @@ struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
                         const std::string& path) {
     RECORD_FUNCTION("emulsion::convolution", std::vector<c10::IValue>({x, weight}));
     const winograd::Ops& ops = winograd_ops(path);
-    context->save_for_backward({x, weight});
+    // A frozen weight's gradient is not asked for, and the input's not by a frozen part: most of LoRA's memory.
+    const bool by_weight = weight.requires_grad() || (bias && bias->requires_grad());
+    context->save_for_backward({by_weight ? x : Tensor(), weight});
     context->saved_data["path"] = path;
     context->saved_data["bias"] = bias.has_value();
     return winograd::convolve(ops, x, winograd::pack_forward(ops, weight), bias.value_or(Tensor()));
@@ -32,7 +34,7 @@ struct WinogradConvolution : torch::autograd::Function<WinogradConvolution> {
     const Tensor &x = saved[0], &weight = saved[1];
     const bool bias = context->saved_data["bias"].toBool(), by_input = context->needs_input_grad(0),
                by_weight = context->needs_input_grad(1) || (bias && context->needs_input_grad(2));
-    RECORD_FUNCTION("emulsion::convolution_backward", std::vector<c10::IValue>({grads[0], x, weight, by_input + by_weight}));
+    RECORD_FUNCTION("emulsion::convolution_backward", std::vector<c10::IValue>({grads[0], weight, by_input + by_weight}));
     const winograd::Ops& ops = winograd_ops(context->saved_data["path"].toStringRef());
     const Tensor gradient = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
     Tensor dx;

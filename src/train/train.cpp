@@ -3,6 +3,7 @@
 #include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "core/stop.h"
 #include "data/index.h"
 #include "train/trainer.h"
 
@@ -50,7 +51,8 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   data::Index index = data::scan(config.data);
   // Decoded at every start, also when going on: which pictures there are decides the order of all batches.
   reporter.begin("Checking pictures", static_cast<int64_t>(index.samples.size()), "pictures");
-  data::check_pictures(index);
+  const bool checked = data::check_pictures(index, 2, [&](int64_t done, int64_t) { reporter.advance(done); }, stop_requested);
+  EMULSION_CHECK(checked, cancelled, "stopped while checking pictures; nothing was trained");
   reporter.end();
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");

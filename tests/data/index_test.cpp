@@ -171,6 +171,19 @@ class BadPictureTest : public ::testing::Test {
   TempFolder folder_;
 };
 
+TEST_F(BadPictureTest, CheckingTellsItsProgressAndCanBeStopped) {
+  write_text(folder_ / "bad.png", "");
+  write_picture(folder_ / "other.png", 64, 64);
+  Index index = scan(config_of(folder_.path()));
+  const size_t found = index.samples.size();
+  EXPECT_FALSE(check_pictures(index, 1, {}, [] { return true; }));
+  EXPECT_EQ(index.samples.size(), found);
+  std::vector<int64_t> told;
+  EXPECT_TRUE(check_pictures(index, 1, [&](int64_t done, int64_t) { told.push_back(done); }));
+  EXPECT_EQ(told.size(), found + 1);
+  EXPECT_EQ(told.back(), static_cast<int64_t>(found));
+}
+
 TEST_F(BadPictureTest, EmptyFile) {
   write_text(folder_ / "bad.png", "");
   EXPECT_TRUE(contains(problem(), "empty"));

@@ -22,6 +22,15 @@ Tensor golden_network(const Tensor& input, double timestep) {
 
 Tensor golden_noise(int64_t k) { return golden_file().tensor("input.noise")[k]; }
 
+/// Of the largest value, in float32.
+double tolerance_of(const GoldenCase& c) {
+  // The first step goes from sigma 4,096 to about 14: what is left of a sum 300 times as large has its last digits, which the
+  // sine of another instruction set changes (4.5e-5 between AVX2 and AVX512).
+  if (c.sampler == "euler" && c.respacing == "zero_snr") return 2e-4;
+  // diffusers makes sqrt(next^2 - up^2) of dpm_2_ancestral in float32, a small difference.
+  return c.sampler == "dpm_2_ancestral" ? 5e-5 : 2e-5;
+}
+
 /// One golden trajectory: what the network saw in each evaluation, and the end.
 void expect_same_trajectory(const GoldenCase& c) {
   std::vector<Tensor> inputs;
@@ -31,9 +40,7 @@ void expect_same_trajectory(const GoldenCase& c) {
   };
   const Tensor end = sample(find_sampler(c.sampler), plan_of(c), golden_file().tensor("input.x"),
                             denoiser(c.prediction, network), golden_noise);
-  // diffusers makes sqrt(next^2 - up^2) of dpm_2_ancestral in float32, a small difference.
-  const double tolerance = c.sampler == "dpm_2_ancestral" ? 5e-5 : 2e-5;
-  EXPECT_TRUE(close(end, golden_file().tensor(c.key("end")), tolerance)) << c.key("end");
+  EXPECT_TRUE(close(end, golden_file().tensor(c.key("end")), tolerance_of(c))) << c.key("end");
   if (!golden_file().contains(c.key("model_inputs"))) return;
   EXPECT_TRUE(close(at::stack(inputs), golden_file().tensor(c.key("model_inputs")), 2e-5))
       << c.key("model_inputs");

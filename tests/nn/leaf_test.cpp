@@ -73,6 +73,22 @@ TEST(LeafTest, InputsAreMappedFirstToLastAndOutputsLastToFirst) {
   EXPECT_EQ(layer(x).item<double>(), 101);
 }
 
+/// Who holds the memory of x after the forward pass, x itself left out.
+int64_t keepers(LeafKind kind, at::IntArrayRef input, at::IntArrayRef weight, bool trains) {
+  const Tensor x = at::randn(input).contiguous(kind == LeafKind::conv2d ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  x.requires_grad_(true);
+  const Leaf leaf{.path = "a", .kind = kind, .padding = 1};
+  const Tensor y = leaf.apply(x, at::randn(weight).requires_grad_(trains), {});
+  return static_cast<int64_t>(x.use_count() + x.storage().use_count()) - 3;  // held by x, by the node for its gradient, and its memory by x
+}
+
+TEST(LeafTest, AFrozenLayerKeepsNoInput) {
+  EXPECT_EQ(keepers(LeafKind::linear, {2, 8, 32}, {64, 32}, false), 0);
+  EXPECT_GT(keepers(LeafKind::linear, {2, 8, 32}, {64, 32}, true), 0);
+  EXPECT_EQ(keepers(LeafKind::conv2d, {1, 16, 16, 16}, {32, 16, 3, 3}, false), 0);
+  EXPECT_GT(keepers(LeafKind::conv2d, {1, 16, 16, 16}, {32, 16, 3, 3}, true), 0);
+}
+
 TEST(LeafTest, ArithmeticIsCountedWhileACounterLives) {
   ParamStore store;
   const Linear linear(Scope(store) / "a", 3, 5);

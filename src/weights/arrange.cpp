@@ -41,14 +41,31 @@ void turn_all(const Tensor& from, const Tensor& to) {
   }
 }
 
+constexpr int64_t kPiece = 1 << 16;  // numbers that stay in the cache between two passes
+
+/// ATen turns float16 into bfloat16 one number at a time, by way of float32 many at once.
+Tensor cast(const Tensor& x, at::ScalarType dtype) {
+  const bool slow = x.scalar_type() == at::kHalf && dtype == at::kBFloat16;
+  return (slow ? x.to(at::kFloat) : x).to(dtype);
+}
+
+/// Fills `to` from `from`, both of one layout without gaps.
+void copy_into(const Tensor& to, const Tensor& from) {
+  const int64_t count = from.numel();
+  const auto flat = [&](const Tensor& x, int64_t begin, int64_t size) { return x.as_strided({size}, {1}, x.storage_offset() + begin); };
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t size = std::min(kPiece, count - begin);
+    flat(to, begin, size).copy_(cast(flat(from, begin, size), to.scalar_type()));
+  }
+}
+
 /// Fills `to`, channels_last, from `from`, row-major: some kernels at a time, which change their dtype on the way in a piece
 /// of memory that stays in the cache. ATen's copy takes twice the time.
 void turn_into(const Tensor& to, const Tensor& from) {
-  constexpr int64_t kPiece = 1 << 16;  // numbers
   const int64_t kernels = std::max<int64_t>(1, kPiece * from.size(0) / from.numel());
   for (int64_t begin = 0; begin < from.size(0); begin += kernels) {
     const int64_t count = std::min(kernels, from.size(0) - begin);
-    const Tensor source = from.narrow(0, begin, count).to(to.scalar_type());
+    const Tensor source = cast(from.narrow(0, begin, count), to.scalar_type());
     const Tensor target = to.narrow(0, begin, count);
     to.element_size() == 2 ? turn_all<uint16_t>(source, target) : turn_all<uint32_t>(source, target);
   }
@@ -65,6 +82,8 @@ Tensor arranged(const Tensor& value, at::ScalarType dtype) {
   const bool turns = value.dim() == 4 && value.numel() > 0 && value.is_contiguous() && !value.is_contiguous(format);
   if (turns && (width == 2 || width == 4)) {
     turn_into(result, value);
+  } else if (value.is_contiguous(format)) {
+    copy_into(result, value);
   } else {
     result.copy_(value);
   }

@@ -6,16 +6,24 @@
 namespace emulsion::models {
 namespace {
 
+void repeat_into(const Tensor& flat, const Tensor& block) {
+  for (int64_t begin = 0; begin < flat.numel(); begin += block.numel()) {
+    const int64_t count = std::min(block.numel(), flat.numel() - begin);
+    flat.narrow(0, begin, count).copy_(block.narrow(0, 0, count));
+  }
+}
+
 void fill(nn::ParamStore& store, at::ScalarType dtype) {
   const Tensor block = Rng(0).normal({1 << 20}, Purpose::init);
   for (nn::Param& param : store.params()) {
-    Tensor value = at::full(param.shape, param.path.ends_with("bias") ? 0.0 : 1.0);
-    const int64_t count = value.numel();
+    const Tensor value = at::empty(param.shape, dtype);
     if (param.shape.size() > 1) {
-      const double fan_in = static_cast<double>(count) / static_cast<double>(param.shape[0]);
-      value = (block / std::sqrt(fan_in)).repeat({count / block.numel() + 1}).narrow(0, 0, count).view(param.shape);
+      const double fan_in = static_cast<double>(value.numel()) / static_cast<double>(param.shape[0]);
+      repeat_into(value.view(-1), (block / std::sqrt(fan_in)).to(dtype));
+    } else {
+      value.fill_(param.path.ends_with("bias") ? 0.0 : 1.0);
     }
-    store.assign(param, value.to(dtype));
+    store.assign(param, value);
   }
 }
 

@@ -108,6 +108,7 @@ class SteppingModel {
       model = models::filled_model(family, dtype_of(options.dtype), {"unet"});
       if (size == 0) size = family.size;
     }
+    trim_allocator();
     side_ = size / model.vae->net.config().factor();
     unet_ = model.unet->net.config();
     method_ = options.method == "lora" ? make_lora_method(config, std::move(model))

@@ -2,6 +2,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <future>
+#include <map>
 
 #include "arguments.h"
 #include "config/enum_names.h"
@@ -17,6 +19,7 @@
 #include "terminal.h"
 #include "verbs.h"
 #include "weights/load_model.h"
+#include "weights/verify.h"
 
 namespace emulsion::app {
 namespace {
@@ -44,14 +47,19 @@ models::Model load(const Arguments& arguments) {
 /// Writes pictures and says where.
 class Pictures {
  public:
-  Pictures(const Arguments& arguments, const Asked& asked) : arguments_(arguments), asked_(asked) {
+  /// `embeddings`: the words that prompts use, and their files' hashes.
+  Pictures(const Arguments& arguments, const Asked& asked, std::vector<std::pair<std::string, std::string>> embeddings)
+      : arguments_(arguments), asked_(asked), embeddings_(std::move(embeddings)) {
     // A folder may be given as "pictures/": its name is before the slash.
-    model_ = fs::path(arguments.model).lexically_normal().filename().string();
-    if (model_.empty()) model_ = fs::path(arguments.model).lexically_normal().parent_path().filename().string();
+    const fs::path path = fs::path(arguments.model).lexically_normal(), named = path.has_filename() ? path : path.parent_path();
+    const bool file = fs::is_regular_file(named);
+    model_ = (file ? named.stem() : named.filename()).string();
+    // Reading gigabytes takes seconds, the first time: beside the drawing.
+    if (file) model_hash_ = std::async(std::launch::async, [named] { return weights::remembered_hashes(named).short_hash(); });
   }
 
   void write(const fs::path& path, const Tensor& picture, size_t index) const {
-    const auto text = generate::infotext_of(asked_.request, index, model_, asked_.networks);
+    const auto text = generate::infotext_of(asked_.request, index, files_of(index), asked_.networks);
     write_picture(path, picture, generate::to_text(text));
     const io::JsonFields event = {{"event", "picture"},
                                   {"path", path.string()},
@@ -61,10 +69,34 @@ class Pictures {
   }
 
  private:
+  generate::UsedFiles files_of(size_t index) const {
+    generate::UsedFiles files = {.model = model_, .embeddings = embeddings_};
+    if (model_hash_.valid()) files.model_hash = model_hash_.get();
+    std::map<std::string, std::string> hashes;
+    for (const models::NetworkTag& tag : asked_.networks_of(index)) {
+      const fs::path file = asked_.lora_files.find(tag.name, "LoRA", "--lora-dir");
+      hashes[tag.name] = weights::remembered_hashes(file).network_hash();
+    }
+    files.loras.assign(hashes.begin(), hashes.end());
+    return files;
+  }
+
   const Arguments& arguments_;
   const Asked& asked_;
+  const std::vector<std::pair<std::string, std::string>> embeddings_;
   std::string model_;
+  std::shared_future<std::string> model_hash_;
 };
+
+std::vector<std::pair<std::string, std::string>> hashes_of(const std::vector<generate::WordVectors>& words,
+                                                           const generate::NamedFiles& files) {
+  std::vector<std::pair<std::string, std::string>> hashes;
+  for (const generate::WordVectors& word : words) {
+    const fs::path file = files.find(word.name, "embedding", "--embeddings-dir");
+    hashes.emplace_back(word.name, weights::remembered_hashes(file).sha256.substr(0, 12));
+  }
+  return hashes;
+}
 
 void draw(const Arguments& arguments) {
   install_stop_handlers();
@@ -75,9 +107,10 @@ void draw(const Arguments& arguments) {
   asked.request = generate::resolve(asked.request, model);
   generate::Networks networks(model, asked.lora_files);
   const generate::NamedFiles words(arguments.embeddings_folder);
-  const generate::ActiveEmbeddings embeddings(model, generate::embeddings_of(asked.texts(), words, model));
+  const auto used_words = generate::embeddings_of(asked.texts(), words, model);
+  const generate::ActiveEmbeddings embeddings(model, used_words);
   asked.request.names = embeddings.names();
-  const Pictures files(arguments, asked);
+  const Pictures files(arguments, asked, hashes_of(used_words, words));
 
   std::vector<Tensor> latents, pictures;
   const size_t count = asked.request.prompts.size();

@@ -99,6 +99,13 @@ std::vector<models::NetworkTag> take_last_tags(std::string& prompt) {
   return tags;
 }
 
+/// "name: hash, name: hash".
+std::string listed(const std::vector<std::pair<std::string, std::string>>& hashes) {
+  std::string text;
+  for (const auto& [name, hash] : hashes) text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", name, hash);
+  return text;
+}
+
 }  // namespace
 
 std::string to_text(const models::NetworkTag& tag) {
@@ -107,7 +114,7 @@ std::string to_text(const models::NetworkTag& tag) {
   return text + ">";
 }
 
-Infotext infotext_of(const Request& request, size_t index, const std::string& model_name,
+Infotext infotext_of(const Request& request, size_t index, const UsedFiles& files,
                      const std::vector<models::NetworkTag>& networks) {
   Infotext text;
   text.prompt = request.prompts.at(index);
@@ -121,7 +128,8 @@ Infotext infotext_of(const Request& request, size_t index, const std::string& mo
   if (request.cfg_rescale != 0) add("CFG rescale", request.cfg_rescale);
   add("Seed", request.seed + static_cast<int64_t>(index));
   add("Size", fmt::format("{}x{}", request.width, request.height));
-  add("Model", model_name);
+  if (!files.model_hash.empty()) add("Model hash", files.model_hash);
+  add("Model", files.model);
   if (request.source.given()) {
     add("Denoising strength", request.source.strength);
     add("Init image", request.source.name);
@@ -130,6 +138,8 @@ Infotext infotext_of(const Request& request, size_t index, const std::string& mo
   if (request.clip_skip > 0) add("Clip skip", request.clip_skip);
   add("RNG", title_of(request.rng));
   if (request.prompt_syntax == PromptSyntax::plain) add("Prompt syntax", "plain");
+  if (!files.loras.empty()) add("Lora hashes", listed(files.loras));
+  if (!files.embeddings.empty()) add("TI hashes", listed(files.embeddings));
   add("Version", "emulsion");
   return text;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "generate/generate.h"
@@ -10,9 +11,16 @@
 
 namespace emulsion::generate {
 
+/// The files behind a picture and their hashes, by which other programs and sites find them. What is empty is not written.
+struct UsedFiles {
+  std::string model, model_hash;                           // without ending; A1111's ten digits
+  std::vector<std::pair<std::string, std::string>> loras;  // name, hash
+  std::vector<std::pair<std::string, std::string>> embeddings;
+};
+
 /// What picture `index` of a resolved request says of itself. `networks` are those that were used beside the prompt's own;
 /// they stand behind the prompt as tags.
-Infotext infotext_of(const Request& request, size_t index, const std::string& model_name,
+Infotext infotext_of(const Request& request, size_t index, const UsedFiles& files,
                      const std::vector<models::NetworkTag>& networks = {});
 
 /// "<lora:style:0.8>".

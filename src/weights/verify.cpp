@@ -1,9 +1,11 @@
 #include "weights/verify.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
 #include "core/error.h"
+#include "io/atomic_file.h"
 #include "io/hash.h"
 
 namespace emulsion::weights {
@@ -37,6 +39,22 @@ uint64_t data_begin(const std::filesystem::path& path, uint64_t size) {
   return start[8] == '{' && length + 8 <= size ? length + 8 : 0;
 }
 
+/// Where the hashes of a file as it is now are remembered; empty where the user has no such folder.
+std::filesystem::path memory_of(const std::filesystem::path& path) {
+  const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  std::filesystem::path folder;
+  if (cache != nullptr && *cache != 0) {
+    folder = cache;
+  } else if (home != nullptr && *home != 0) {
+    folder = std::filesystem::path(home) / ".cache";
+  } else {
+    return {};
+  }
+  const auto changed = std::filesystem::last_write_time(path).time_since_epoch().count();
+  const std::string state = fmt::format("{}\n{}\n{}", std::filesystem::canonical(path).string(), std::filesystem::file_size(path), changed);
+  return folder / "emulsion" / "hashes" / io::sha256_hex(state);
+}
+
 }  // namespace
 
 FileHashes hashes_of(const std::filesystem::path& path) {
@@ -55,6 +73,27 @@ FileHashes hashes_of(const std::filesystem::path& path) {
   }
   EMULSION_CHECK(offset == size, io, "{}: read {} of {} bytes; check the disk", path.string(), offset, size);
   return {whole.finish(), begin > 0 ? data.finish() : "", old.finish().substr(0, 8)};
+}
+
+FileHashes remembered_hashes(const std::filesystem::path& path) {
+  constexpr size_t kDigits = 64;
+  EMULSION_CHECK(std::filesystem::is_regular_file(path), io, "{}: expected a file; check the path", path.string());
+  const std::filesystem::path memory = memory_of(path);
+  FileHashes hashes;
+  std::ifstream remembered(memory);
+  if (std::getline(remembered, hashes.sha256) && std::getline(remembered, hashes.data_sha256) &&
+      std::getline(remembered, hashes.old_hash) && hashes.sha256.size() == kDigits) {
+    return hashes;
+  }
+  hashes = hashes_of(path);
+  std::error_code failed;
+  if (!memory.empty() && (std::filesystem::create_directories(memory.parent_path(), failed), !failed)) {
+    try {
+      io::write_file_atomic(memory, hashes.sha256 + "\n" + hashes.data_sha256 + "\n" + hashes.old_hash + "\n");
+    } catch (const Error&) {  // only the next call's time is lost
+    }
+  }
+  return hashes;
 }
 
 std::vector<NotFinite> not_finite(const io::TensorFile& file) {

@@ -18,9 +18,15 @@ struct FileHashes {
 
   /// What A1111 writes into a picture's "Model hash" (Civitai: "AutoV2").
   std::string short_hash() const { return sha256.substr(0, 10); }
+  /// What A1111 writes into "Lora hashes".
+  std::string network_hash() const { return (data_sha256.empty() ? sha256 : data_sha256).substr(0, 12); }
 };
 /// Throws: Error{io}.
 FileHashes hashes_of(const std::filesystem::path& path);
+
+/// The same, remembered in the user's cache folder ($XDG_CACHE_HOME or ~/.cache) by path, size and time of the last change. Where
+/// nothing can be written there, it is read anew each time. Throws: Error{io}.
+FileHashes remembered_hashes(const std::filesystem::path& path);
 
 /// A tensor with numbers that no weight should be.
 struct NotFinite {

@@ -22,11 +22,12 @@ Request a_request() {
 
 TEST(ParametersTest, ReadLikeThoseOfOtherPrograms) {
   Request request = a_request();
-  EXPECT_EQ(to_text(infotext_of(request, 1, "tiny", {{"lora", "style", 0.8, 0.8}, {"lora", "b", 1, 0.5}})),
+  EXPECT_EQ(to_text(infotext_of(request, 1, {"tiny", "0123456789", {{"style", "0123456789ab"}, {"b", "ba9876543210"}}, {{"word", "aaaaaaaaaaaa"}}}, {{"lora", "style", 0.8, 0.8}, {"lora", "b", 1, 0.5}})),
             "a (dog:1.2), \"big\" <lora:style:0.8> <lora:b:1:0.5>\nNegative prompt: blurry\nSteps: 12, Sampler: Euler, "
-            "Schedule type: Karras, CFG scale: 6.5, Seed: 42, Size: 64x32, Model: tiny, RNG: Emulsion, Version: emulsion");
+            "Schedule type: Karras, CFG scale: 6.5, Seed: 42, Size: 64x32, Model hash: 0123456789, Model: tiny, RNG: Emulsion, "
+            "Lora hashes: \"style: 0123456789ab, b: ba9876543210\", TI hashes: \"word: aaaaaaaaaaaa\", Version: emulsion");
   request.negative.clear();
-  EXPECT_EQ(to_text(infotext_of(request, 0, "tiny")).find("Negative"), std::string::npos);
+  EXPECT_EQ(to_text(infotext_of(request, 0, {.model = "tiny"})).find("Negative"), std::string::npos);
 }
 
 TEST(ParametersTest, WhatIsNotTheDefaultIsSaid) {
@@ -35,7 +36,7 @@ TEST(ParametersTest, WhatIsNotTheDefaultIsSaid) {
   request.cfg_rescale = 0.7;
   request.rng = NoiseSource::nv;
   request.prompt_syntax = PromptSyntax::plain;
-  const Infotext text = infotext_of(request, 0, "a, b");
+  const Infotext text = infotext_of(request, 0, {.model = "a, b"});
   const auto value = [&](const char* name) { return text.find(name) == nullptr ? "" : *text.find(name); };
   EXPECT_EQ(value("Clip skip"), "2");
   EXPECT_EQ(value("CFG rescale"), "0.7");
@@ -54,7 +55,7 @@ TEST(ParametersTest, ADrawingComesBackFromItsText) {
       request.cfg_rescale = 0.25;
       request.source = {.picture = at::zeros({4, 4, 3}, at::kByte), .mask = at::zeros({4, 4}, at::kByte), .strength = 0.4};
       const std::vector<models::NetworkTag> networks = {{"lora", "style", 0.8, 0.8}, {"lora", "b", 1, 0.5}};
-      const Described read = describe(parse_infotext(to_text(infotext_of(request, 1, "tiny", networks))));
+      const Described read = describe(parse_infotext(to_text(infotext_of(request, 1, {.model = "tiny"}, networks))));
       const bool plain = syntax == PromptSyntax::plain;
       EXPECT_EQ(read.request.prompts.at(0), request.prompts[1] + (plain ? "" : " <lora:style:0.8> <lora:b:1:0.5>"));
       EXPECT_EQ(read.networks, plain ? networks : std::vector<models::NetworkTag>());

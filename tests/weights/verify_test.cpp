@@ -30,6 +30,26 @@ TEST(VerifyTest, HashesAreThoseOfTheField) {
   EXPECT_EQ(others.data_sha256, "");
 }
 
+TEST(VerifyTest, HashesAreRememberedUntilTheFileChanges) {
+  const test::TempFolder folder;
+  const char* before = std::getenv("XDG_CACHE_HOME");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("XDG_CACHE_HOME", folder.path().c_str(), 1);
+  const auto file = folder / "a.ckpt";
+  std::ofstream(file) << "hi";
+  EXPECT_EQ(remembered_hashes(file).sha256, hashes_of(file).sha256);
+  const auto memory = std::filesystem::directory_iterator(folder / "emulsion" / "hashes")->path();
+  std::ofstream(memory) << std::string(64, '0') << "\n\n00000000\n";
+  EXPECT_EQ(remembered_hashes(file).short_hash(), "0000000000");
+  std::ofstream(memory) << "torn";
+  EXPECT_EQ(remembered_hashes(file).sha256, hashes_of(file).sha256);
+  std::ofstream(file) << "hello";
+  EXPECT_EQ(remembered_hashes(file).sha256, hashes_of(file).sha256);
+  EXPECT_EQ(remembered_hashes(file).network_hash(), hashes_of(file).sha256.substr(0, 12));
+  EXPECT_THROW(remembered_hashes(folder / "none"), Error);
+  kept.empty() ? unsetenv("XDG_CACHE_HOME") : setenv("XDG_CACHE_HOME", kept.c_str(), 1);
+}
+
 TEST(VerifyTest, TensorsThatAreNotFiniteAreNamedAndCounted) {
   const test::TempFolder folder;
   Tensor bad = at::ones({4, 3}, at::kHalf);

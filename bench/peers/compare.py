@@ -59,9 +59,9 @@ def undisturbed(run, args):
     sys.exit("compare: other programs keep the machine busy; stop them, or give --anyway")
 
 
-def emulsion(binary, dtype, steps):
+def emulsion(args, dtype):
     """One run of `emulsion bench step`; the first step is counted from the start of the process, as in the peers."""
-    command = [binary, "bench", "step", "--model", "quickstart", "--dtype", dtype, "--steps", str(steps), "--json"]
+    command = [args.binary, "bench", "step", *workload(args), "--dtype", dtype, "--steps", str(args.steps), "--json"]
     began, first, result = time.monotonic(), None, None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         for line in process.stdout:
@@ -75,8 +75,17 @@ def emulsion(binary, dtype, steps):
     return result | {"first_step_seconds": first}
 
 
-def diffusers(variant, dtype, steps):
-    command = [sys.executable, HERE / "diffusers_step.py", "--variant", variant, "--dtype", dtype, "--steps", str(steps)]
+def workload(args):
+    """The arguments that say what is trained, the same on both sides."""
+    if args.model == "quickstart":
+        return ["--model", args.model]
+    return ["--model", args.model, "--method", args.method, "--size", str(args.size)]
+
+
+def diffusers(args, variant, dtype):
+    small = args.model == "quickstart"
+    script = [HERE / "diffusers_step.py"] if small else [HERE / "diffusers_family_step.py", *workload(args)]
+    command = [sys.executable, *script, "--variant", variant, "--dtype", dtype, "--steps", str(args.steps)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         sys.exit(f"compare: {' '.join(map(str, command))}\n{done.stderr}")
@@ -89,8 +98,8 @@ def measure(args):
     for number in range(args.rounds):
         for dtype in args.dtypes:
             for variant in args.variants:
-                turns = [("Emulsion", lambda: emulsion(args.binary, dtype, args.steps))]
-                turns.append((f"diffusers, {variant}", lambda: diffusers(variant, dtype, args.steps)))
+                turns = [("Emulsion", lambda: emulsion(args, dtype))]
+                turns.append((f"diffusers, {variant}", lambda: diffusers(args, variant, dtype)))
                 for who, run in turns:
                     result, others = undisturbed(run, args)
                     busiest = max(busiest, others)
@@ -134,6 +143,13 @@ def versions(binary):
     return f"{ours} ({commit.strip() or 'no commit'}); {theirs}; Python {sys.version.split()[0]}"
 
 
+def title(args):
+    if args.model == "quickstart":
+        return "The quickstart's model (64 pixels, batch 16): U-Net and text encoder train, AdamW, clipping, moving average."
+    trains = "a LoRA of rank 16 on the attention's projections" if args.method == "lora" else "the whole U-Net"
+    return f"{args.model}, true size, random weights, {args.size} pixels, batch 1: {trains}, AdamW, clipping."
+
+
 def report(args, equal, results, busiest):
     warning = ""
     if busiest > BUSY:
@@ -141,7 +157,7 @@ def report(args, equal, results, busiest):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"""# Training step: {processor()}
 
-The quickstart's model (64 pixels, batch 16): U-Net and text encoder train, AdamW, clipping, moving average.
+{title(args)}
 What is compared, and how to repeat it: [bench/README.md](../README.md).
 
 {warning}{table(results, args)}
@@ -157,6 +173,9 @@ What is compared, and how to repeat it: [bench/README.md](../README.md).
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=pathlib.Path, required=True)
+    parser.add_argument("--model", choices=["quickstart", "sd1", "sdxl"], default="quickstart")
+    parser.add_argument("--method", choices=["lora", "diffusion"], default="lora", help="not for the quickstart")
+    parser.add_argument("--size", type=int, default=512, help="pixels; not for the quickstart")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
@@ -172,7 +191,8 @@ def main():
     equal = done.stdout.strip().splitlines()[-1]
     print(equal, file=sys.stderr)
     results, busiest = measure(args)
-    name = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
+    what = "" if args.model == "quickstart" else f" {args.model} {args.method} {args.size}"
+    name = re.sub(r"[^a-z0-9]+", "-", (processor() + what).lower()).strip("-")
     output = args.output or ROOT / "bench/results" / f"{name}.md"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report(args, equal, results, busiest))

@@ -2,10 +2,10 @@
 
   python diffusers_family_step.py --model sd1 --method lora --size 256 --variant tuned
 
-Latents and text states are given (cached), as in `emulsion bench step --model sd1`; what trains is a LoRA of rank 16 on the
-attention's four projections (peft), or the whole U-Net; AdamW, gradients clipped at 1.
+What trains is a LoRA of rank 16 on the attention's four projections (peft), or the whole U-Net; AdamW, gradients clipped at 1.
 Variants:
-  cached  as the scripts in diffusers' examples do the rest
+  script  as the scripts in diffusers' examples: every step encodes the pictures and the captions (sd1 only)
+  cached  latents and text states are given, as in `emulsion bench step --model sd1`
   tuned   with channels_last and a fused AdamW
 `--dtype bfloat16`: autocast; the frozen weights of a LoRA are bfloat16, what trains is float32.
 
@@ -29,7 +29,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["sd1", "sdxl"], default="sd1")
     parser.add_argument("--method", choices=["lora", "diffusion"], default="lora")
-    parser.add_argument("--variant", choices=["cached", "tuned"], default="cached")
+    parser.add_argument("--variant", choices=["script", "cached", "tuned"], default="cached")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -57,6 +57,26 @@ def trained_network(args):
     for p in trained:
         p.data = p.data.float()
     return unet, trained
+
+
+def encoders(args):
+    """What the script variant runs in every step: (pictures -> latents, captions -> states)."""
+    import torch
+    from diffusers import AutoencoderKL
+    from families import CLIP, VAE, filled
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    if args.model != "sd1":
+        raise SystemExit("diffusers_family_step: the script variant is written for --model sd1; use cached or tuned")
+    dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float32
+    vae = filled(lambda: AutoencoderKL(**VAE), dtype).requires_grad_(False)
+    text = filled(lambda: CLIPTextModel(CLIPTextConfig(**CLIP)), dtype).requires_grad_(False)
+
+    def latents(generator):
+        pixels = torch.randn(args.batch, 3, args.size, args.size, generator=generator).clamp(-1, 1)
+        return vae.encode(pixels.to(dtype)).latent_dist.sample() * vae.config.scaling_factor
+
+    return latents, lambda generator: text(torch.randint(0, 49000, (args.batch, 77), generator=generator))[0]
 
 
 def inputs_of(args, unet, generator):
@@ -89,10 +109,13 @@ def main():
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if args.variant == "tuned" else None)
     scheduler = DDPMScheduler(**SCHEDULE)
     generator = torch.Generator().manual_seed(1)
+    encode = encoders(args) if args.variant == "script" else None
     times, first_step = [], None
     for step in range(args.steps):
         latents, noise, context, added = inputs_of(args, unet, generator)
         began = time.perf_counter()
+        if encode:
+            latents, context = (of(generator) for of in encode)
         timesteps = torch.randint(0, 1000, (args.batch,))
         noisy = scheduler.add_noise(latents, noise, timesteps)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):

@@ -15,6 +15,7 @@ VAE = dict(
     block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
 )  # fmt: skip
+CLIP = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)  # SD 1
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
 

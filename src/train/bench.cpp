@@ -95,8 +95,8 @@ DenoisingInputs part_of(const DenoisingInputs& in, int64_t first, int64_t count)
 /// One model with its optimizer, stepping on random inputs.
 class SteppingModel {
  public:
-  SteppingModel(const BenchOptions& options, const RunConfig& config)
-      : flops_factor_(options.method == "lora" ? 2 : 3), batch_(config.batch_size) {
+  SteppingModel(const BenchOptions& options, RunConfig config)
+      : config_(std::move(config)), flops_factor_(options.method == "lora" ? 2 : 3), batch_(config_.batch_size) {
     models::Model model;
     int64_t size = options.size;
     if (options.model == kQuickstart) {
@@ -111,9 +111,9 @@ class SteppingModel {
     trim_allocator();
     side_ = size / model.vae->net.config().factor();
     unet_ = model.unet->net.config();
-    method_ = options.method == "lora" ? make_lora_method(config, std::move(model))
-                                       : make_diffusion_method(config, std::move(model));
-    learner_.emplace(config, *method_);
+    method_ = options.method == "lora" ? make_lora_method(config_, std::move(model))
+                                       : make_diffusion_method(config_, std::move(model));
+    learner_.emplace(config_, *method_);
   }
 
   /// One optimizer step. -> its loss
@@ -159,6 +159,7 @@ class SteppingModel {
     return ids;
   }
 
+  const RunConfig config_;  // the learner refers to it
   const Rng rng_{1};
   double flops_factor_, gflop_ = 0;
   int64_t batch_, side_ = 0, vocabulary_ = 0;

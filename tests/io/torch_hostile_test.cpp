@@ -79,14 +79,14 @@ TEST(TorchHostileTest, EachFileIsRefusedAndTheMessageSaysWhy) {
     write_quickly(path, files[i].bytes);
     const double before = thread_seconds();
     const std::string message = error_message([&] { open_tensor_file(path); });
-    EXPECT_LT(thread_seconds() - before, 1) << message;
+    if (!kSanitized) EXPECT_LT(thread_seconds() - before, 1) << message;
     EXPECT_LT(message.size(), 2000u);
     for (const std::string& part : files[i].said) {
       EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
     }
     fs::remove(path);
   }
-  EXPECT_LT(peak_megabytes(), 512 + 512) << "what LibTorch takes by itself, and 512 MB";
+  if (!kSanitized) EXPECT_LT(peak_megabytes(), 512 + 512) << "what LibTorch takes by itself, and 512 MB";
 }
 
 TEST(TorchHostileTest, TheByteOfAGlobalIsItsPlaceInTheFile) {
@@ -159,9 +159,10 @@ TEST(TorchHostileTest, ReadingOpensTheFileAndNothingElse) {
       << "strace is installed by ./setup; the container must allow ptrace\n"
       << read_file(folder / "out");
 
-  static const std::set<std::string> kHarmless = {"fstat",    "newfstatat", "mmap",  "munmap",
+  static std::set<std::string> kHarmless = {"fstat",    "newfstatat", "mmap",  "munmap",
                                                   "mprotect", "madvise",    "close", "brk",
                                                   "futex",    "sched_yield"};
+  if (kSanitized) kHarmless.insert("sigaltstack");  // of their own threads
   const std::regex call(R"(^\d+ +(\w+)\((.*))");
   size_t opened = 0;
   for (const std::string& line : traced_calls(folder / "log")) {

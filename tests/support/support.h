@@ -10,6 +10,13 @@
 
 namespace emulsion::test {
 
+/// Under the sanitizers, limits of time and memory say nothing.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 /// The project's root folder.
 std::filesystem::path source_dir();
 

@@ -1,6 +1,9 @@
 #include "nn/attention_tiles.h"
 
 #include <ATen/native/CPUBlas.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -37,8 +40,9 @@ void nothing() {}
 #define TILE_ROWS 6
 #include "nn/attention_tiles.inc"
 
+#define AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")))
 #define TILE_SPACE avx512
-#define TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")))
+#define TILE_TARGET AVX512_TARGET
 #define TILE_REAL float
 #define TILE_BYTES 64
 #define TILE_ROWS 12
@@ -109,6 +113,57 @@ void multiply_slowly(int64_t m, int64_t n, int64_t k, const BFloat16* a, int64_t
 }
 
 #if defined(__x86_64__)
+/// The first `count` of 16 or 32 lanes, `count` may be more.
+uint16_t first_of_16(int64_t count) { return static_cast<uint16_t>(count < 16 ? (1u << count) - 1 : ~0u); }
+uint32_t first_of_32(int64_t count) { return count < 32 ? (1u << count) - 1 : ~0u; }
+
+AVX512_TARGET inline avx512::BitVector bits_of(uint16_t used, const BFloat16* from) {
+  return __builtin_convertvector(reinterpret_cast<avx512::HalfVector>(_mm256_maskz_loadu_epi16(used, from)), avx512::BitVector);
+}
+
+/// As pack_rows_in_pairs.
+AVX512_TARGET void interleave_rows(int64_t k, int64_t n, const BFloat16* source, int64_t ld, BFloat16* packed) {
+  for (int64_t column = 0; column < n; column += kPairPanel) {
+    const int64_t width = pair_width(n, column);
+    for (int64_t row = 0; row < k; row += 2, packed += 2 * width) {
+      for (int64_t j = 0; j < width; j += kPairLane) {
+        const BFloat16* from = source + row * ld + column + j;
+        const uint16_t used = first_of_16(n - column - j), both = row + 1 < k ? used : 0;
+        const avx512::BitVector low = bits_of(used, from), high = bits_of(both, both ? from + ld : from) << 16;
+        avx512::store(reinterpret_cast<float*>(packed + 2 * j), reinterpret_cast<avx512::Vector>(low | high));
+      }
+    }
+  }
+}
+
+/// packed [pairs of k <= 32, 16 columns of `width`] = source [columns, k] turned, a pair as one number.
+AVX512_TARGET void turn_pairs(int64_t k, int64_t columns, const BFloat16* source, int64_t ld, BFloat16* packed, int64_t width) {
+  avx512::Vector rows[kPairLane];
+  const uint32_t used = first_of_32(k);
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < kPairLane; ++r) {
+    rows[r] = r < columns ? reinterpret_cast<avx512::Vector>(_mm512_maskz_loadu_epi16(used, source + r * ld)) : avx512::Vector{};
+  }
+  avx512::exchange<1>(rows);
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < kPairLane; ++r) {
+    if (2 * r < k) avx512::store(reinterpret_cast<float*>(packed + 2 * r * width), rows[r]);
+  }
+}
+
+/// As pack_columns_in_pairs.
+void turn_columns(int64_t k, int64_t n, const BFloat16* source, int64_t ld, BFloat16* packed) {
+  for (int64_t column = 0; column < n; column += kPairPanel) {
+    const int64_t width = pair_width(n, column);
+    for (int64_t j = 0; j < width; j += kPairLane) {
+      for (int64_t row = 0; row < k; row += 2 * kPairLane) {
+        turn_pairs(k - row, n - column - j, source + (column + j) * ld + row, ld, packed + row * width + 2 * j, width);
+      }
+    }
+    packed += (k + k % 2) * width;
+  }
+}
+
 /// Through oneDNN's generated micro-kernels: AMX where there is one, else AVX512-BF16.
 void multiply_brgemm(int64_t m, int64_t n, int64_t k, const BFloat16* a, int64_t lda, const BFloat16* packed, float* c, int64_t ldc,
                      bool add) {
@@ -151,7 +206,7 @@ const std::vector<TileOps<BFloat16>>& available<BFloat16>() {
     std::vector<TileOps<BFloat16>> found;
 #if defined(__x86_64__)
     if (has_avx512_bf16() && at::globalContext().userEnabledMkldnn()) {
-      found.push_back({"brgemm", kPairPanel, kPairLane, 2, multiply_brgemm, nullptr, pack_rows_in_pairs, pack_columns_in_pairs,
+      found.push_back({"brgemm", kPairPanel, kPairLane, 2, multiply_brgemm, nullptr, interleave_rows, turn_columns,
                        avx512::softmax<BFloat16>, avx512::gradient<BFloat16>, release_brgemm});
     }
 #endif

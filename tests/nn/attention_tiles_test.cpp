@@ -62,5 +62,52 @@ TEST(TileProductTest, EveryPathIsThePlainProductFromEitherOrderOfItsOperands) {
   }
 }
 
+/// B [k, n], either order, in memory that was full of NaN.
+template <class Pack>
+Tensor packed_by(Pack pack, const TileOps<c10::BFloat16>& ops, const ProductCase& c, const Tensor& source) {
+  const Tensor packed = at::full({ops.packed_size(c.k, c.n) + 32}, std::nan(""), at::kBFloat16);
+  pack(c.k, c.n, source.const_data_ptr<c10::BFloat16>(), source.stride(0), packed.mutable_data_ptr<c10::BFloat16>());
+  return packed.view(at::kShort);
+}
+
+TEST(TileProductTest, EveryPathLaysPairsAlike) {
+  at::manual_seed(2);
+  const auto& paths = available<c10::BFloat16>();
+  std::vector<ProductCase> cases = product_cases();
+  for (const ProductCase& c : {ProductCase{1, 64, 32}, {1, 130, 31}, {1, 79, 33}, {1, 80, 65}, {1, 256, 40}, {1, 17, 96}}) cases.push_back(c);
+  for (const ProductCase& c : cases) {
+    const Tensor b = random<c10::BFloat16>(c.k, c.n + 5).narrow(1, 2, c.n);
+    const Tensor b_turned = at::empty({c.n, c.k + 5}, b.options()).narrow(1, 2, c.k).copy_(b.t());
+    const Tensor expected = packed_by(paths.back().pack, paths.back(), c, b);
+    for (const auto& ops : paths) {
+      EXPECT_TRUE(at::equal(packed_by(ops.pack, ops, c, b), expected)) << ops.name << " " << c.k << " x " << c.n;
+      EXPECT_TRUE(at::equal(packed_by(ops.pack_transposed, ops, c, b_turned), expected)) << ops.name << " " << c.k << " x " << c.n;
+    }
+  }
+}
+
+TEST(TileProductTest, ProductsOfPairsAreThePlainProduct) {
+  at::manual_seed(3);
+  for (const ProductCase& c : product_cases()) {
+    for (const auto& ops : available<c10::BFloat16>()) {
+      const int64_t depth = ops.up_to_depth(c.k), width = ops.up_to_lane(c.n);
+      const Tensor a = random<c10::BFloat16>(c.m, depth + 3).narrow(1, 1, depth), b = random<c10::BFloat16>(c.k, c.n);
+      a.narrow(1, c.k, depth - c.k).zero_();
+      const Tensor packed = packed_by(ops.pack, ops, c, b), begin = at::randn({c.m + 1, width + 2});
+      const Tensor expected = at::mm(a.narrow(1, 0, c.k).to(at::kDouble), b.to(at::kDouble));
+      for (const bool add : {false, true}) {
+        Tensor result = begin.clone();
+        ops.multiply(c.m, c.n, c.k, a.const_data_ptr<c10::BFloat16>(), a.stride(0),
+                     packed.view(at::kBFloat16).const_data_ptr<c10::BFloat16>(), result.mutable_data_ptr<float>(), width + 2, add);
+        const Tensor change = (add ? result - begin : result).narrow(0, 0, c.m).narrow(1, 0, c.n) - expected;
+        EXPECT_LT(change.abs().max().item<double>(), 2e-6 * static_cast<double>(8 + c.k)) << ops.name << c.m << c.n << c.k << add;
+        EXPECT_TRUE(at::equal(result.narrow(1, width, 2), begin.narrow(1, width, 2))) << ops.name << ": columns beside the tile";
+        EXPECT_TRUE(at::equal(result[c.m], begin[c.m])) << ops.name << ": the row below the tile";
+      }
+      if (ops.finish) ops.finish();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace emulsion::nn::tiles

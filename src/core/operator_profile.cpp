@@ -74,6 +74,9 @@ double linear_flops(Inputs in) {
   return 2 * numel(in[0]) / static_cast<double>(rows.size(-1)) * static_cast<double>(in[1].toTensor().size(1) * in[2].toInt());
 }
 
+/// 3 x 3, stride 1. `pixels`: its input or its output.
+double direct_flops(Inputs in) { return 2 * numel(in[0]) / static_cast<double>(in[0].toTensor().size(1)) * numel(in[1]); }
+
 struct FlopRow {
   std::string_view name;
   double (*flops)(Inputs);
@@ -91,6 +94,8 @@ constexpr FlopRow kFlops[] = {
     {"emulsion::convolution", [](Inputs in) { return winograd_flops(in[0], in[1]); }},
     {"emulsion::convolution_backward",  // the last input: how many gradients
      [](Inputs in) { return winograd_flops(in[0], in[1]) * static_cast<double>(in[2].toInt()); }},
+    {"emulsion::direct_convolution", direct_flops},
+    {"emulsion::direct_convolution_backward", direct_flops},
     {"emulsion::linear", linear_flops},
     {"emulsion::linear_backward", linear_flops},
     {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},

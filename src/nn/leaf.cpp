@@ -1,6 +1,7 @@
 #include "nn/leaf.h"
 
 #include "nn/attention_tiled.h"
+#include "nn/direct_convolution.h"
 #include "nn/flops.h"
 #include "nn/linear.h"
 #include "nn/param_store.h"
@@ -20,6 +21,9 @@ Tensor convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, in
     return nn::linear(x.permute({0, 2, 3, 1}), weight.flatten(1), bias).permute({0, 3, 1, 2});
   }
   if (fits_winograd(x, weight, stride, padding)) return winograd_convolution(x, weight, bias, default_tile_path(at::kFloat));
+  if (fits_direct_convolution(x, weight, stride, padding)) {
+    return direct_convolution(x, weight, bias, default_tile_path(at::kBFloat16));
+  }
   return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
 }
 

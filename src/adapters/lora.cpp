@@ -37,6 +37,11 @@ Tensor LoraAdapter::map_output(const Tensor& y, const Tensor& x) const {
   return at::add(y, update, scale());
 }
 
+std::optional<nn::LowRank> LoraAdapter::low_rank() const {
+  if (strength == 0 || leaf_.kind != nn::LeafKind::linear) return std::nullopt;
+  return nn::LowRank{down, up, scale()};
+}
+
 std::optional<Tensor> LoraAdapter::bake(const Tensor& w) const {
   const Tensor update = at::matmul(up.flatten(1), down.flatten(1)).reshape(w.sizes());
   return w + scale() * update.to(w.scalar_type());

@@ -48,6 +48,7 @@ class LoraAdapter : public nn::LeafAdapter {
   LoraAdapter(const nn::Leaf& leaf, Tensor down, Tensor up, double alpha);
 
   Tensor map_output(const Tensor& y, const Tensor& x) const override;
+  std::optional<nn::LowRank> low_rank() const override;
   std::optional<Tensor> bake(const Tensor& w) const override;
   NamedTensors params() const override { return {{"lora_down.weight", down}, {"lora_up.weight", up}}; }
 

@@ -3,7 +3,6 @@
 #include "nn/attention_tiled.h"
 #include "nn/direct_convolution.h"
 #include "nn/flops.h"
-#include "nn/linear.h"
 #include "nn/param_store.h"
 #include "nn/winograd.h"
 
@@ -27,6 +26,11 @@ Tensor convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, in
   return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
 }
 
+Tensor updated_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const LowRank& update) {
+  FlopCounter::add(2.0 * static_cast<double>(x.numel()) * static_cast<double>(weight.size(0) + update.down.size(0)));
+  return nn::linear(x, weight, bias, update);
+}
+
 }  // namespace
 
 Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
@@ -39,6 +43,9 @@ Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) co
 Tensor Leaf::forward(const Tensor& x) const {
   const Tensor& bias_value = bias ? bias->value : Tensor();
   if (adapters.empty()) return apply(x, weight->value, bias_value);
+  if (kind == LeafKind::linear && adapters.size() == 1) {
+    if (const auto update = adapters[0]->low_rank()) return updated_linear(x, weight->value, bias_value, *update);
+  }
 
   Tensor input = x;
   Tensor w = weight->value;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "nn/linear.h"
 
 namespace emulsion::nn {
 
@@ -23,6 +24,9 @@ class LeafAdapter {
   virtual Tensor map_weight(const Tensor& w) const { return w; }
   /// y -> y', after weight and bias; `x` is the leaf's (mapped) input.
   virtual Tensor map_output(const Tensor& y, const Tensor& x) const { return y; }
+  /// The whole effect on a linear leaf as an update of its weight, which can then be one operation with it, or nothing: then, and
+  /// where other adapters act too, the hooks above are called.
+  virtual std::optional<LowRank> low_rank() const { return std::nullopt; }
   /// The weight that gives the adapter's effect without it, or nothing where there is none.
   virtual std::optional<Tensor> bake(const Tensor& w) const { return std::nullopt; }
   /// Its tensors by short name ("down", "up").

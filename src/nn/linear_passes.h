@@ -1,7 +1,7 @@
 // The products of linear layers over raw memory; nn/linear.cpp makes them an autograd function.
 //
-// Several weights may share the input: each [N_i, K], with results of its own. Elements are float32 or float64; all matrices
-// have neighbouring numbers within a row, and their widths are multiples of the path's lane.
+// Elements are bfloat16, float32 or float64, sums float32 or float64. All matrices have neighbouring numbers within a row, and
+// their widths are multiples of the path's lane. No result depends on the number of threads.
 #pragma once
 
 #include <vector>
@@ -18,22 +18,43 @@ struct Matrix {
   int64_t rows, width;
 };
 
-template <class T>
-using Matrices = std::vector<Matrix<T>>;
-
-/// results[i] [M, N_i] = x [M, K] weights[i]^T + biases[i] [N_i]; all have a bias, or none (`biases` is empty).
+/// One product of a sum of products.
 template <class E>
-void forward(const tiles::TileOps<E>& ops, const Matrix<const E>& x, const Matrices<const E>& weights,
-             const std::vector<const E*>& biases, const Matrices<E>& results);
+struct Term {
+  Matrix<const E> left, right;
+};
 
-/// dx [M, K] = sum of gradients[i] [M, N_i] weights[i].
 template <class E>
-void input_gradient(const tiles::TileOps<E>& ops, const Matrices<const E>& gradients, const Matrices<const E>& weights,
-                    const Matrix<E>& dx);
+using Terms = std::vector<Term<E>>;
 
-/// dweights[i] [N_i, K] = gradients[i]^T x, dbiases[i] [N_i] = the sum of the rows of gradients[i] (none if empty).
 template <class E>
-void weight_gradients(const tiles::TileOps<E>& ops, const Matrices<const E>& gradients, const Matrix<const E>& x,
-                      const Matrices<E>& dweights, const std::vector<E*>& dbiases);
+using Sum = typename tiles::Accumulator<E>::type;
+
+/// result [M, N] = the sum of left [M, K] right [N, K]^T over the terms, plus bias [N] unless it is null.
+template <class E>
+void forward(const tiles::TileOps<E>& ops, const Terms<E>& terms, const E* bias, const Matrix<E>& result);
+
+/// result [M, K] = the sum of left [M, N] right [N, K] over the terms.
+template <class E>
+void input_gradient(const tiles::TileOps<E>& ops, const Terms<E>& terms, const Matrix<E>& result);
+
+/// result [N, K] = left [M, N]^T right [M, K].
+template <class E>
+void weight_gradient(const tiles::TileOps<E>& ops, const Matrix<const E>& left, const Matrix<const E>& right,
+                     const Matrix<Sum<E>>& result);
+
+/// sums [N] = the rows of dy [M, N] added up; float32 and float64 only.
+template <class E>
+void bias_gradient(const Matrix<const E>& dy, E* sums);
+
+// bfloat16: linear_passes_bfloat16.cpp.
+template <>
+void forward<c10::BFloat16>(const tiles::TileOps<c10::BFloat16>&, const Terms<c10::BFloat16>&, const c10::BFloat16*,
+                            const Matrix<c10::BFloat16>&);
+template <>
+void input_gradient<c10::BFloat16>(const tiles::TileOps<c10::BFloat16>&, const Terms<c10::BFloat16>&, const Matrix<c10::BFloat16>&);
+template <>
+void weight_gradient<c10::BFloat16>(const tiles::TileOps<c10::BFloat16>&, const Matrix<const c10::BFloat16>&,
+                                    const Matrix<const c10::BFloat16>&, const Matrix<float>&);
 
 }  // namespace emulsion::nn::products

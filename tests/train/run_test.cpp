@@ -18,14 +18,16 @@ using test::expect_contains;
 class Witness : public Reporter {
  public:
   explicit Witness(int64_t stop_after = -1) : stop_after_(stop_after) {}
+  void begin(const std::string& what, int64_t, const std::string&, int64_t) override { phase_ = what; }
   void advance(int64_t done, const Figures&) override {
-    if (done == stop_after_) request_stop();
+    if (phase_ == "Training" && done == stop_after_) request_stop();
   }
   void note(const std::string& text) override { notes += text + "\n"; }
   std::string notes;
 
  private:
   int64_t stop_after_;
+  std::string phase_;
 };
 
 class RunTest : public ::testing::Test {

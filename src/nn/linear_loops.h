@@ -2,9 +2,9 @@
 // float32 sums rounded to bfloat16, matrices turned.
 #pragma once
 
-#include <c10/util/BFloat16.h>
-
 #include <cstdint>
+
+#include "core/tensor.h"
 
 namespace emulsion::nn::products {
 

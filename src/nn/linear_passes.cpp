@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include "nn/linear_passes.h"
 
 #include "nn/linear_loops.h"

@@ -1,4 +1,6 @@
 // The passes of linear layers for bfloat16: sums of a block in float32 scratch, rounded once.
+#include <ATen/Parallel.h>
+
 #include "nn/linear_loops.h"
 #include "nn/linear_passes.h"
 #include "nn/linear_shares.h"

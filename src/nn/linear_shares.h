@@ -1,11 +1,11 @@
 // How the passes of linear layers part their work among threads.
 #pragma once
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <vector>
+
+#include "core/tensor.h"
 
 namespace emulsion::nn::products {
 

@@ -63,19 +63,19 @@ double attention_flops(const c10::IValue& q, const c10::IValue& k) {  // two pro
   return 4 * numel(q) * static_cast<double>(k.toTensor().size(-2));
 }
 
-/// What the products of Winograd's convolution take: 16 multiply-adds for 4 pixels. `pixels`: its input or its output.
-double winograd_flops(const c10::IValue& pixels, const c10::IValue& weight) {
-  return 8 * numel(pixels) / static_cast<double>(pixels.toTensor().size(1)) * numel(weight) / 9;
+/// A convolution of stride 1. `pixels`: its input or its output.
+double same_size_flops(const c10::IValue& pixels, const c10::IValue& weight) {
+  return 2 * numel(pixels) / static_cast<double>(pixels.toTensor().size(1)) * numel(weight);
 }
+
+/// What the products of Winograd's convolution take: 16 multiply-adds for 4 pixels instead of 36.
+double winograd_flops(const c10::IValue& pixels, const c10::IValue& weight) { return same_size_flops(pixels, weight) * 4 / 9; }
 
 /// (x or a gradient, one of the weights, columns of all results)
 double linear_flops(Inputs in) {
   const Tensor rows = in[0].toTensor();
   return 2 * numel(in[0]) / static_cast<double>(rows.size(-1)) * static_cast<double>(in[1].toTensor().size(1) * in[2].toInt());
 }
-
-/// 3 x 3, stride 1. `pixels`: its input or its output.
-double direct_flops(Inputs in) { return 2 * numel(in[0]) / static_cast<double>(in[0].toTensor().size(1)) * numel(in[1]); }
 
 struct FlopRow {
   std::string_view name;
@@ -94,8 +94,8 @@ constexpr FlopRow kFlops[] = {
     {"emulsion::convolution", [](Inputs in) { return winograd_flops(in[0], in[1]); }},
     {"emulsion::convolution_backward",  // the last input: how many gradients
      [](Inputs in) { return winograd_flops(in[0], in[1]) * static_cast<double>(in[2].toInt()); }},
-    {"emulsion::direct_convolution", direct_flops},
-    {"emulsion::direct_convolution_backward", direct_flops},
+    {"emulsion::direct_convolution", [](Inputs in) { return same_size_flops(in[0], in[1]); }},
+    {"emulsion::direct_convolution_backward", [](Inputs in) { return same_size_flops(in[0], in[1]); }},
     {"emulsion::linear", linear_flops},
     {"emulsion::linear_backward", linear_flops},
     {"emulsion::attention", [](Inputs in) { return attention_flops(in[0], in[1]); }},

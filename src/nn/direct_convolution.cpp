@@ -39,8 +39,8 @@ struct DirectConvolution : torch::autograd::Function<DirectConvolution> {
       dx = direct::input_gradient(direct_ops(context->saved_data["path"].toStringRef()), gradient, weight);
     }
     if (x.defined()) {
-      std::tie(std::ignore, dw, db) = at::convolution_backward(gradient, x, weight, at::IntArrayRef{weight.size(0)}, {1, 1}, {1, 1}, {1, 1},
-                                                               false, {0, 0}, 1, {false, true, bias});
+      std::tie(std::ignore, dw, db) = at::convolution_backward(gradient, x, weight, at::IntArrayRef{weight.size(0)}, {1, 1}, {1, 1},
+                                                               {1, 1}, false, {0, 0}, 1, {false, true, bias});
     }
     return {dx, dw, db, {}};
   }
@@ -56,9 +56,10 @@ bool fits_direct_convolution(const Tensor& x, const Tensor& weight, int64_t stri
 }
 
 Tensor direct_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, const std::string& path) {
-  const bool fits = x.dim() == 4 && weight.dim() == 4 && x.size(1) == weight.size(1) && weight.size(2) == 3 && weight.size(3) == 3 &&
-                    weight.size(0) % kFullLanes == 0 && weight.size(1) % kFullLanes == 0;
-  EMULSION_CHECK(fits, shape, "[convolution] expected x [B, in, H, W] and weight [out, in, 3, 3] with multiples of {} channels, got [{}], [{}]",
+  const bool fits = x.dim() == 4 && weight.dim() == 4 && x.size(1) == weight.size(1) && weight.size(2) == 3 &&
+                    weight.size(3) == 3 && weight.size(0) % kFullLanes == 0 && weight.size(1) % kFullLanes == 0;
+  EMULSION_CHECK(fits, shape,
+                 "[convolution] expected x [B, in, H, W] and weight [out, in, 3, 3] with multiples of {} channels, got [{}], [{}]",
                  kFullLanes, fmt::join(x.sizes(), ", "), fmt::join(weight.sizes(), ", "));
   const auto last = at::MemoryFormat::ChannelsLast;
   return DirectConvolution::apply(x.contiguous(last), weight.contiguous(last),

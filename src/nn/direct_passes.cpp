@@ -14,8 +14,8 @@ using c10::BFloat16;
 using tiles::Scratch;
 
 constexpr int64_t kTaps = 9, kPanel = 64;
-// Numbers: of packed weights and of sums that stay in the second cache together with the pixels at hand.
-constexpr int64_t kPacked = 1 << 18, kSums = 1 << 17;
+// Numbers: of a packed piece of weights, of a group of pieces, and of sums that stay in the second cache together with the pixels at hand.
+constexpr int64_t kPacked = 1 << 18, kGroup = kPacked * 3 / 2, kSums = 1 << 17;
 
 /// Pictures with a border of one zero pixel: the pixels that a tap meets lie in one run, whatever the row.
 struct Padded {
@@ -61,7 +61,7 @@ std::vector<std::vector<Piece>> groups_of(int64_t depth, int64_t columns) {
       const Piece piece = {tap, first, std::min(size, depth - first)};
       if (piece.depth > room) {
         groups.emplace_back();
-        room = kPacked * 3 / 2 / columns;
+        room = kGroup / columns;
       }
       groups.back().push_back(piece);
       room -= piece.depth;
@@ -70,63 +70,86 @@ std::vector<std::vector<Piece>> groups_of(int64_t depth, int64_t columns) {
   return groups;
 }
 
-/// How the result, [pixels, columns], is cut: `panels` panels of columns and `rows` rows of a picture at a time.
-struct Cut {
-  int64_t panels, rows;
+/// Rows [y, y + rows) of a picture.
+struct Block {
+  int64_t picture, y, rows;
+};
 
-  Cut(const Padded& x, int64_t columns) {
+/// How the result, [pixels, columns], is cut: into shares of `wide` columns and blocks of at most `rows` rows of a picture.
+struct Cut {
+  int64_t columns, wide, shares, height, rows, per_picture, blocks;
+  int64_t pixels;  // of a block, with the borders between its rows
+
+  Cut(const Padded& x, int64_t columns_in) : columns(columns_in), height(x.height) {
     constexpr int64_t kLeastPixels = 64;
+    const int64_t panels = (columns + kPanel - 1) / kPanel, threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+    wide = kPanel * std::clamp<int64_t>(kSums / (kPanel * x.batch * x.height * x.pitch()), 1, (panels + threads - 1) / threads);
+    shares = (columns + wide - 1) / wide;
     rows = std::clamp<int64_t>((kLeastPixels + x.pitch() - 1) / x.pitch(), 1, x.height);
-    if (x.width >= kLeastPixels) rows = 1;
-    const int64_t all = (columns + kPanel - 1) / kPanel, threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-    const int64_t pixels = x.batch * x.height * x.pitch();
-    panels = std::clamp<int64_t>(kSums / (kPanel * pixels), 1, (all + threads - 1) / threads);
+    per_picture = (x.height + rows - 1) / rows;
+    blocks = x.batch * per_picture;
+    pixels = rows * x.pitch();
+  }
+
+  Block block(int64_t index) const {
+    const int64_t y = index % per_picture * rows;
+    return {index / per_picture, y, std::min(rows, height - y)};
   }
 };
+
+/// sums [panels, pixels, kPanel] of a block += the products of a group, whose weights of `count` columns are `packed`.
+void add_group(const Ops& ops, const Padded& x, const Block& block, const std::vector<Piece>& group, int64_t count,
+               const BFloat16* packed, float* sums, int64_t pixels) {
+  for (const Piece& piece : group) {
+    const BFloat16* const left = x.before(block.picture, block.y + piece.tap / 3) + piece.tap % 3 * x.channels + piece.first;
+    const bool add = piece.tap > 0 || piece.first > 0;
+    for (int64_t c = 0; c < count; c += kPanel) {
+      const int64_t width = std::min(kPanel, count - c);
+      ops.multiply(block.rows * x.pitch() - 2, width, piece.depth, left, x.channels, packed, sums + c * pixels, kPanel, add);
+      packed += ops.packed_size(piece.depth, width);
+    }
+  }
+}
+
+/// The sums of a block, rounded; `to`: its first pixel's first column of the share.
+void write_block(const Padded& x, const Block& block, const float* sums, int64_t pixels, int64_t count, const BFloat16* bias,
+                 BFloat16* to, int64_t columns) {
+  for (int64_t c = 0; c < count; c += kPanel) {
+    for (int64_t r = 0; r < block.rows; ++r) {
+      products::narrow_rows(sums + c * pixels + r * x.pitch() * kPanel, kPanel, x.width, std::min(kPanel, count - c),
+                            bias == nullptr ? nullptr : bias + c, to + r * x.width * columns + c, columns);
+    }
+  }
+}
 
 /// y = the sum over taps of x, shifted, times B_tap [channels, columns]; pack(piece, column, count, to) packs a piece of B.
 template <class Pack>
 Tensor shifted_products(const Ops& ops, const Padded& x, int64_t columns, const Tensor& bias, const Pack& pack) {
-  const Tensor y = at::empty({x.batch, columns, x.height, x.width}, at::TensorOptions(at::kBFloat16), at::MemoryFormat::ChannelsLast);
-  BFloat16* const to = y.mutable_data_ptr<BFloat16>();
+  const Tensor y = at::empty({x.batch, columns, x.height, x.width}, at::kBFloat16, at::MemoryFormat::ChannelsLast);
+  BFloat16* const result = y.mutable_data_ptr<BFloat16>();
   const BFloat16* const shift = bias.defined() ? bias.const_data_ptr<BFloat16>() : nullptr;
   const Cut cut(x, columns);
-  const int64_t wide = cut.panels * kPanel, shares = (columns + wide - 1) / wide, per_picture = (x.height + cut.rows - 1) / cut.rows;
-  const int64_t blocks = x.batch * per_picture, pixels = cut.rows * x.pitch(), sums_size = pixels * wide;
-  const auto groups = groups_of(x.channels, wide);
-  at::parallel_for(0, shares * blocks, 1, [&](int64_t begin, int64_t end) {
-    const Scratch<BFloat16> packed(kPacked * 3 / 2 + 32 * wide);
-    for (int64_t share = begin / blocks; share * blocks < end; ++share) {
-      const int64_t first = std::max(begin - share * blocks, int64_t{0}), last = std::min(end - share * blocks, blocks);
-      const int64_t column = share * wide, count = std::min(wide, columns - column);
-      const Scratch<float> sums(sums_size * (groups.size() > 1 ? last - first : 1));
+  const auto groups = groups_of(x.channels, cut.wide);
+  const bool one_group = groups.size() == 1;  // then a block is done at once, and its sums need not be kept
+  at::parallel_for(0, cut.shares * cut.blocks, 1, [&](int64_t begin, int64_t end) {
+    const Scratch<BFloat16> packed(kGroup + 32 * cut.wide);
+    for (int64_t share = begin / cut.blocks; share * cut.blocks < end; ++share) {
+      const int64_t first = std::max(begin - share * cut.blocks, int64_t{0}), last = std::min(end - share * cut.blocks, cut.blocks);
+      const int64_t column = share * cut.wide, count = std::min(cut.wide, columns - column);
+      const Scratch<float> sums(cut.pixels * cut.wide * (one_group ? 1 : last - first));
       for (const auto& group : groups) {
         BFloat16* room = packed.get();
         for (const Piece& piece : group) {
           pack(piece, column, count, room);
           room += ops.packed_size(piece.depth, count);
         }
-        for (int64_t block = first; block < last; ++block) {
-          const int64_t picture = block / per_picture, y0 = block % per_picture * cut.rows, rows = std::min(cut.rows, x.height - y0);
-          float* const sum = sums + (groups.size() > 1 ? (block - first) * sums_size : 0);
-          const BFloat16* from = packed.get();
-          for (const Piece& piece : group) {
-            const BFloat16* const left = x.before(picture, y0 + piece.tap / 3) + piece.tap % 3 * x.channels + piece.first;
-            const bool add = piece.tap > 0 || piece.first > 0;
-            for (int64_t c = 0; c < count; c += kPanel) {
-              const int64_t width = std::min(kPanel, count - c);
-              ops.multiply(rows * x.pitch() - 2, width, piece.depth, left, x.channels, from, sum + c * pixels, kPanel, add);
-              from += ops.packed_size(piece.depth, width);
-            }
-          }
+        for (int64_t index = first; index < last; ++index) {
+          const Block block = cut.block(index);
+          float* const of_block = sums + (one_group ? 0 : (index - first) * cut.pixels * cut.wide);
+          add_group(ops, x, block, group, count, packed.get(), of_block, cut.pixels);
           if (&group != &groups.back()) continue;
-          for (int64_t c = 0; c < count; c += kPanel) {
-            for (int64_t r = 0; r < rows; ++r) {
-              products::narrow_rows(sum + c * pixels + r * x.pitch() * kPanel, kPanel, x.width, std::min(kPanel, count - c),
-                                    shift == nullptr ? nullptr : shift + column + c,
-                                    to + ((picture * x.height + y0 + r) * x.width) * columns + column + c, columns);
-            }
-          }
+          BFloat16* const to = result + (block.picture * x.height + block.y) * x.width * columns + column;
+          write_block(x, block, of_block, cut.pixels, count, shift == nullptr ? nullptr : shift + column, to, columns);
         }
       }
     }
@@ -140,9 +163,10 @@ Tensor shifted_products(const Ops& ops, const Padded& x, int64_t columns, const 
 Tensor convolve(const Ops& ops, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t in = weight.size(1);
   const BFloat16* const w = weight.const_data_ptr<BFloat16>();
-  return shifted_products(ops, Padded(x), weight.size(0), bias, [&](const Piece& piece, int64_t column, int64_t count, BFloat16* to) {
+  const auto pack = [&](const Piece& piece, int64_t column, int64_t count, BFloat16* to) {
     ops.pack_transposed(piece.depth, count, w + (column * kTaps + piece.tap) * in + piece.first, kTaps * in, to);
-  });
+  };
+  return shifted_products(ops, Padded(x), weight.size(0), bias, pack);
 }
 
 Tensor input_gradient(const Ops& ops, const Tensor& gradient, const Tensor& weight) {

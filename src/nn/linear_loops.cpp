@@ -1,7 +1,6 @@
 #include "nn/linear_loops.h"
 
 #include <algorithm>
-#include <type_traits>
 
 #include "core/clones.h"
 #include "nn/attention_parts.h"
@@ -52,7 +51,8 @@ EMULSION_AVX512_INLINE void exchange(__m512* r) {
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
     const __m512 even = _mm512_shuffle_f32x4(u[j], u[4 + j], 0x88), odd = _mm512_shuffle_f32x4(u[j], u[4 + j], 0xdd);
-    const __m512 even_below = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88), odd_below = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0xdd);
+    const __m512 even_below = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88);
+    const __m512 odd_below = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0xdd);
     r[j] = _mm512_shuffle_f32x4(even, even_below, 0x88);
     r[4 + j] = _mm512_shuffle_f32x4(odd, odd_below, 0x88);
     r[8 + j] = _mm512_shuffle_f32x4(even, even_below, 0xdd);

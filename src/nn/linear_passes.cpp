@@ -1,6 +1,6 @@
-#include <ATen/Parallel.h>
-
 #include "nn/linear_passes.h"
+
+#include <ATen/Parallel.h>
 
 #include "nn/linear_loops.h"
 #include "nn/linear_shares.h"

@@ -1,8 +1,9 @@
 // The passes of linear layers for bfloat16: sums of a block in float32 scratch, rounded once.
-#include <ATen/Parallel.h>
-
 #include "nn/linear_loops.h"
 #include "nn/linear_passes.h"
+
+#include <ATen/Parallel.h>
+
 #include "nn/linear_shares.h"
 
 namespace emulsion::nn::products {

@@ -52,7 +52,9 @@ Tensor cast(const Tensor& x, at::ScalarType dtype) {
 /// Fills `to` from `from`, both of one layout without gaps.
 void copy_into(const Tensor& to, const Tensor& from) {
   const int64_t count = from.numel();
-  const auto flat = [&](const Tensor& x, int64_t begin, int64_t size) { return x.as_strided({size}, {1}, x.storage_offset() + begin); };
+  const auto flat = [](const Tensor& x, int64_t begin, int64_t size) {
+    return x.as_strided({size}, {1}, x.storage_offset() + begin);
+  };
   for (int64_t begin = 0; begin < count; begin += kPiece) {
     const int64_t size = std::min(kPiece, count - begin);
     flat(to, begin, size).copy_(cast(flat(from, begin, size), to.scalar_type()));

@@ -51,7 +51,8 @@ std::filesystem::path memory_of(const std::filesystem::path& path) {
     return {};
   }
   const auto changed = std::filesystem::last_write_time(path).time_since_epoch().count();
-  const std::string state = fmt::format("{}\n{}\n{}", std::filesystem::canonical(path).string(), std::filesystem::file_size(path), changed);
+  const std::string place = std::filesystem::canonical(path).string();
+  const std::string state = fmt::format("{}\n{}\n{}", place, std::filesystem::file_size(path), changed);
   return folder / "emulsion" / "hashes" / io::sha256_hex(state);
 }
 

@@ -5,41 +5,19 @@
 
 #include "core/operator_profile.h"
 #include "nn/attention_tiled.h"
-#include "nn/formula.h"
+#include "nn/convolution_cases.h"
 
 namespace emulsion::nn {
 namespace {
 
-struct DirectCase {
-  int64_t batch, in, out, height, width;
-  bool bias = true;
-};
-
 // Sides from 1 on, several blocks of rows, panels of columns that are not full, sums in several groups of pieces.
-const DirectCase kDirectCases[] = {
+const ConvolutionCase kDirectCases[] = {
     {1, 16, 16, 1, 1}, {2, 16, 48, 2, 3}, {1, 32, 16, 5, 1},         {3, 48, 80, 9, 7},
     {1, 64, 64, 8, 8}, {2, 80, 144, 6, 33, false}, {1, 400, 96, 12, 10}, {1, 32, 32, 3, 70},
 };
 
-std::string name(const DirectCase& c, const std::string& path) {
-  return fmt::format("{}: {} x {} -> {}, {} x {}", path, c.batch, c.in, c.out, c.height, c.width);
-}
-
-Inputs direct_inputs(const DirectCase& c) {
-  const auto last = at::MemoryFormat::ChannelsLast;
-  Inputs in = {at::randn({c.batch, c.in, c.height, c.width}).contiguous(last), at::randn({c.out, c.in, 3, 3}).contiguous(last)};
-  if (c.bias) in.push_back(at::randn({c.out}));
-  return in;
-}
-
-Tensor direct_bias(const Inputs& in) { return in.size() > 2 ? in[2] : Tensor(); }
-
-Tensor by_the_sum(const Inputs& in) {
-  return at::conv2d(in[0], in[1], direct_bias(in), at::IntArrayRef{1, 1}, at::IntArrayRef{1, 1});
-}
-
 Function directly(const std::string& path) {
-  return [path](const Inputs& in) { return direct_convolution(in[0], in[1], direct_bias(in), path); };
+  return [path](const Inputs& in) { return direct_convolution(in[0], in[1], bias_of(in), path); };
 }
 
 /// The paths for bfloat16 operands: those of attention that widen them are none.
@@ -55,8 +33,8 @@ std::vector<std::string> direct_paths() {
 TEST(DirectConvolutionTest, IsTheSumForwardAndBackward) {
   at::manual_seed(1);
   for (const std::string& path : direct_paths()) {
-    for (const DirectCase& c : kDirectCases) {
-      expect_same(directly(path), by_the_sum, direct_inputs(c), at::kBFloat16, 4e-3, name(c, path));
+    for (const ConvolutionCase& c : kDirectCases) {
+      expect_same(directly(path), plain_sum, convolution_inputs(c), at::kBFloat16, 4e-3, name(c, path));
     }
   }
 }
@@ -65,16 +43,16 @@ TEST(DirectConvolutionTest, DeepSumsInManyPiecesAreTheSum) {
   at::manual_seed(2);
   const std::string path = direct_paths().front();
   if (path == "pairs") GTEST_SKIP() << "slow without instructions for bfloat16";
-  for (const DirectCase& c : {DirectCase{1, 1280, 192, 8, 8}, DirectCase{1, 320, 320, 32, 32}}) {
-    expect_same(directly(path), by_the_sum, direct_inputs(c), at::kBFloat16, 4e-3, name(c, path));
+  for (const ConvolutionCase& c : {ConvolutionCase{1, 1280, 192, 8, 8}, ConvolutionCase{1, 320, 320, 32, 32}}) {
+    expect_same(directly(path), plain_sum, convolution_inputs(c), at::kBFloat16, 4e-3, name(c, path));
   }
 }
 
 TEST(DirectConvolutionTest, TheNumberOfThreadsChangesNoBit) {
   at::manual_seed(4);
   const int before = at::get_num_threads();
-  for (const DirectCase& c : {DirectCase{3, 48, 160, 14, 18}, DirectCase{1, 640, 208, 8, 8}}) {
-    const Inputs in = direct_inputs(c);
+  for (const ConvolutionCase& c : {ConvolutionCase{3, 48, 160, 14, 18}, ConvolutionCase{1, 640, 208, 8, 8}}) {
+    const Inputs in = convolution_inputs(c);
     const Tensor cotangent = at::randn({c.batch, c.out, c.height, c.width});
     const Function ours = directly(direct_paths().front());
     const auto result = [&](int threads) {

@@ -5,15 +5,10 @@
 
 #include "core/operator_profile.h"
 #include "nn/attention_tiled.h"
-#include "nn/formula.h"
+#include "nn/convolution_cases.h"
 
 namespace emulsion::nn {
 namespace {
-
-struct ConvolutionCase {
-  int64_t batch, in, out, height, width;
-  bool bias = true;
-};
 
 // Odd and even sides, pictures smaller than a tile, channels beside the widths of a vector and of a register block.
 const ConvolutionCase kConvolutionCases[] = {
@@ -21,25 +16,6 @@ const ConvolutionCase kConvolutionCases[] = {
     {16, 32, 16, 4, 4},   {1, 64, 64, 16, 16}, {2, 48, 20, 9, 31, false}, {1, 130, 40, 33, 17}, {1, 16, 300, 12, 10},
     {1, 320, 16, 8, 8},
 };
-
-std::string name(const ConvolutionCase& c, const std::string& path) {
-  std::ostringstream text;
-  text << path << ": " << c.batch << " x " << c.in << " -> " << c.out << ", " << c.height << " x " << c.width;
-  return text.str();
-}
-
-Inputs convolution_inputs(const ConvolutionCase& c) {
-  const auto last = at::MemoryFormat::ChannelsLast;
-  Inputs in = {at::randn({c.batch, c.in, c.height, c.width}).contiguous(last), at::randn({c.out, c.in, 3, 3}).contiguous(last)};
-  if (c.bias) in.push_back(at::randn({c.out}));
-  return in;
-}
-
-Tensor bias_of(const Inputs& in) { return in.size() > 2 ? in[2] : Tensor(); }
-
-Tensor plain_sum(const Inputs& in) {
-  return at::conv2d(in[0], in[1], bias_of(in), at::IntArrayRef{1, 1}, at::IntArrayRef{1, 1});
-}
 
 Function by_winograd(const std::string& path) {
   return [path](const Inputs& in) { return winograd_convolution(in[0], in[1], bias_of(in), path); };

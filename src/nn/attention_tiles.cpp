@@ -175,6 +175,99 @@ void multiply_brgemm(int64_t m, int64_t n, int64_t k, const BFloat16* a, int64_t
   }
 }
 
+#define BF16_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,prefer-vector-width=512")))
+#define BF16_INLINE BF16_TARGET static inline __attribute__((always_inline))
+constexpr float kLog2E = 1.44269504f;
+
+/// 2^y to about 1e-6, 0 below 2^-126; what is not a number stays so. For weights that are rounded to bfloat16.
+BF16_INLINE __m512 power_of_two(__m512 y) {
+  const __mmask16 seen = _mm512_cmp_ps_mask(y, _mm512_set1_ps(-126), _CMP_NLT_UQ);
+  const __m512 shift = _mm512_set1_ps(12582912.0f), shifted = y + shift;  // 1.5 * 2^23: the low bits are round(y)
+  const __m512 r = y - (shifted - shift);
+  __m512 p = r * 1.3333558e-3f + 9.6181291e-3f;  // ln(2)^i / i!
+  p = p * r + 5.5504109e-2f;
+  p = p * r + 2.4022651e-1f;
+  p = p * r + 6.9314718e-1f;
+  p = p * r + 1.0f;
+  const avx512::BitVector bits = reinterpret_cast<avx512::BitVector>(p) + (reinterpret_cast<avx512::BitVector>(shifted) << 23);
+  return _mm512_maskz_mov_ps(seen, reinterpret_cast<__m512>(bits));
+}
+
+BF16_INLINE void store_rounded(BFloat16* p, __m512 v) {
+  const __m256bh half = _mm512_cvtneps_pbh(v);
+  __builtin_memcpy(static_cast<void*>(p), &half, sizeof half);
+}
+
+/// By halves, so that the order is fixed and short.
+BF16_INLINE float sum_of(__m512 v) {
+  float x[kPairLane];
+  __builtin_memcpy(x, &v, sizeof v);
+  const __m256 half = _mm256_loadu_ps(x) + _mm256_loadu_ps(x + 8);
+  __builtin_memcpy(x, &half, sizeof half);
+  return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));
+}
+
+BF16_INLINE float largest_of(const float* logits, int64_t end) {
+  const float lowest = -std::numeric_limits<float>::infinity();
+  __m512 first = _mm512_set1_ps(lowest), second = first;  // max(x, y) is y if x is not a number
+  int64_t j = 0;
+  for (; j + 32 <= end; j += 32) {
+    first = _mm512_maskz_max_ps(0xffff, _mm512_loadu_ps(logits + j), first);
+    second = _mm512_maskz_max_ps(0xffff, _mm512_loadu_ps(logits + j + 16), second);
+  }
+  if (j < end) first = _mm512_maskz_max_ps(0xffff, _mm512_loadu_ps(logits + j), first);
+  float x[kPairLane];
+  first = _mm512_maskz_max_ps(0xffff, first, second);
+  __builtin_memcpy(x, &first, sizeof first);
+  for (int64_t width = kPairLane / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i) x[i] = std::max(x[i], x[i + width]);
+  }
+  return x[0];
+}
+
+/// As avx512::softmax.
+BF16_TARGET void rounded_softmax(const SoftmaxTile<BFloat16>& t) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  const int64_t end = (t.columns + kPairLane - 1) / kPairLane * kPairLane;
+  const float scale = t.scale * kLog2E;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    float* logits = t.logits + r * t.ld;
+    BFloat16* weights = t.weights + r * t.ld;
+    const int64_t count = std::clamp<int64_t>(t.visible + r * t.step, 0, t.columns);
+    for (int64_t j = count; j < end; ++j) logits[j] = kLowest;
+    const float before = t.maximum[r], now = std::max(before, largest_of(logits, end)), safe = now == kLowest ? 0 : now;
+    __m512 sum{}, other{};
+    for (int64_t j = 0; j < end; j += kPairLane) {
+      const __m512 weight = power_of_two((_mm512_loadu_ps(logits + j) - safe) * scale);
+      const __m512 next = sum + weight;
+      sum = other, other = next;
+      store_rounded(weights + j, weight);
+    }
+    const float factor = before == now ? 1 : std::exp((before - safe) * t.scale);
+    t.maximum[r] = now;
+    t.sum[r] = t.sum[r] * factor + sum_of(sum + other);
+    if (factor == 1) continue;
+    float* output = t.output + r * t.ld_output;
+    for (int64_t c = 0; c < t.width; ++c) output[c] *= factor;
+  }
+}
+
+/// As avx512::gradient.
+BF16_TARGET void rounded_gradient(const GradientTile<BFloat16>& t) {
+  const float scale = t.scale * kLog2E;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const int64_t row = r * t.ld, hidden = std::clamp<int64_t>(t.hidden + r * t.step, 0, t.columns);
+    for (int64_t c = 0; c < t.columns; c += kPairLane) {
+      const __m512 logit = _mm512_loadu_ps(t.logits + row + c) - _mm512_loadu_ps(t.maximum + c);
+      __m512 weight = power_of_two(logit * scale - _mm512_loadu_ps(t.log_sum + c) * kLog2E);
+      if (c < hidden) weight = _mm512_maskz_mov_ps(static_cast<uint16_t>(~first_of_16(hidden - c)), weight);
+      const __m512 change = weight * (_mm512_loadu_ps(t.products + row + c) - _mm512_loadu_ps(t.delta + c));
+      store_rounded(t.weights + row + c, weight);
+      store_rounded(t.gradient + row + c, change);
+    }
+  }
+}
+
 void release_brgemm() { at::native::cpublas::brgemm_release(/*is_vnni=*/true); }
 #endif
 
@@ -207,7 +300,7 @@ const std::vector<TileOps<BFloat16>>& available<BFloat16>() {
 #if defined(__x86_64__)
     if (has_avx512_bf16() && at::globalContext().userEnabledMkldnn()) {
       found.push_back({"brgemm", kPairPanel, kPairLane, 2, multiply_brgemm, nullptr, interleave_rows, turn_columns,
-                       avx512::softmax<BFloat16>, avx512::gradient<BFloat16>, release_brgemm});
+                       rounded_softmax, rounded_gradient, release_brgemm});
     }
 #endif
     found.push_back({"pairs", kPairPanel, kPairLane, 2, multiply_slowly, nullptr, pack_rows_in_pairs, pack_columns_in_pairs,

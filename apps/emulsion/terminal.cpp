@@ -168,7 +168,9 @@ void PhaseReporter::end(const std::string& summary) {
   const std::lock_guard lock(mutex_);
   if (phases_.empty()) return;
   show_end(phases_.back(), summary);
+  const double began = phases_.back().began;
   phases_.pop_back();
+  if (!phases_.empty()) phases_.back().leave_out(world_.now() - began);
 }
 
 void PhaseReporter::note(const std::string& text) {
@@ -215,7 +217,10 @@ void TerminalReporter::show_note(const std::string& text) {
   world_.write(fmt::format("{}{}\n{}", kClearLine, text, phase != nullptr ? line(*phase) : ""));
 }
 
-void PlainReporter::show_begin(const Phase& phase) { world_.write(announcement(phase) + "\n"); }
+void PlainReporter::show_begin(const Phase& phase) {
+  if (within()) return;  // only what lasts gets a line
+  world_.write(announcement(phase) + "\n");
+}
 
 void PlainReporter::show_progress(Phase& phase) {
   const double now = world_.now();
@@ -229,6 +234,7 @@ void PlainReporter::show_progress(Phase& phase) {
 }
 
 void PlainReporter::show_end(const Phase& phase, const std::string& summary) {
+  if (within() && phase.shown_done == phase.first && summary.empty()) return;
   world_.write(fmt::format("{}: {}\n", phase.what, outcome(phase, summary, world_.now())));
 }
 

@@ -33,6 +33,9 @@ class Phase {
   /// So much is done now.
   void advance(int64_t done, double now);
 
+  /// A phase within this one took these seconds: they say nothing about this one's speed.
+  void leave_out(double seconds) { last_ += seconds; }
+
   /// Seconds per unit, recent ones counting most (their weight falls to 1/e in 30 s); 0 if unknown.
   double seconds_per_unit() const;
   /// Seconds until `total` is reached; -1 if unknown.
@@ -98,7 +101,7 @@ class TerminalReporter : public PhaseReporter {
 };
 
 /// A line when a phase begins and ends, and in between every 10 s, or every tenth if that is at
-/// least 2 s after the last.
+/// least 2 s after the last. A phase within another has only the lines in between.
 class PlainReporter : public PhaseReporter {
  public:
   using PhaseReporter::PhaseReporter;

@@ -7,6 +7,7 @@
 #include "data/buckets.h"
 #include "data/index.h"
 #include "io/jsonl.h"
+#include "terminal.h"
 #include "text.h"
 #include "verbs.h"
 
@@ -115,7 +116,7 @@ void check(const Arguments& arguments) {
   config.sources.emplace_back().path = arguments.folder;
   data::validate(config);
   data::Index index = data::scan(config);
-  if (!arguments.quick) data::check_pictures(index);
+  if (!arguments.quick) data::check_pictures(index, *make_reporter(arguments.json));
   EMULSION_CHECK(!index.samples.empty(), format,
                  "{}: expected pictures that can be read, got {} that cannot, e.g. {}",
                  arguments.folder, index.problems.size(), data::to_string(index.problems.front()));

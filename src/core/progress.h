@@ -25,4 +25,21 @@ class Reporter {
   virtual void note(const std::string& text) {}
 };
 
+/// A phase as long as it lives: one that an exception ends is ended, too.
+class Progress {
+ public:
+  Progress(Reporter& reporter, const std::string& what, int64_t total, const std::string& unit, int64_t done = 0)
+      : reporter_(reporter) {
+    reporter_.begin(what, total, unit, done);
+  }
+  ~Progress() { reporter_.end(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void advance(int64_t done, const Figures& figures = {}) { reporter_.advance(done, figures); }
+
+ private:
+  Reporter& reporter_;
+};
+
 }  // namespace emulsion

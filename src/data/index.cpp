@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/stop.h"
 #include "data/captions.h"
 #include "io/hash.h"
 #include "io/image.h"
@@ -235,15 +236,12 @@ Index scan(const DataConfig& config) {
   return index;
 }
 
-bool check_pictures(Index& index, int threads, const std::function<void(int64_t, int64_t)>& progress,
-                    const std::function<bool()>& stop) {
+void check_pictures(Index& index, Reporter& reporter, int threads) {
   const size_t count = index.samples.size();
   std::vector<std::string> failures(count);
   std::atomic<size_t> next = 0, done = 0;
   std::atomic<bool> stopped = false;
-  const auto tell = [&] {
-    if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(count));
-  };
+  Progress progress(reporter, "Checking pictures", static_cast<int64_t>(count), "pictures");
   const auto work = [&](bool caller) {
     for (size_t i; !stopped && (i = next++) < count;) {
       try {
@@ -253,8 +251,8 @@ bool check_pictures(Index& index, int threads, const std::function<void(int64_t,
       }
       ++done;
       if (!caller) continue;
-      tell();
-      if (stop && stop()) stopped = true;
+      progress.advance(static_cast<int64_t>(done));
+      if (stop_requested()) stopped = true;
     }
   };
   {
@@ -262,8 +260,8 @@ bool check_pictures(Index& index, int threads, const std::function<void(int64_t,
     for (int t = 1; t < threads; ++t) workers.emplace_back(work, false);
     work(true);
   }
-  if (stopped) return false;
-  tell();
+  EMULSION_CHECK(!stopped, cancelled, "stopped while checking pictures; nothing was changed");
+  progress.advance(static_cast<int64_t>(count));
   std::vector<Sample> good;
   for (size_t i = 0; i < failures.size(); ++i) {
     auto& sample = index.samples[i];
@@ -275,7 +273,6 @@ bool check_pictures(Index& index, int threads, const std::function<void(int64_t,
     }
   }
   index.samples = std::move(good);
-  return true;
 }
 
 std::string content_hash(const Sample& sample) { return io::sha256_file(sample.path); }

@@ -3,11 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/progress.h"
 #include "data/config.h"
 
 namespace emulsion::data {
@@ -56,10 +56,9 @@ struct Index {
 /// wrong with single files is a Problem, and the picture is left out.
 Index scan(const DataConfig& config);
 
-/// Decodes every picture in `threads` threads; those that fail move from samples to problems. `progress(done, total)` is called
-/// by the calling thread. When `stop` says so, returns early and leaves the index as it was. Returns whether all were decoded.
-bool check_pictures(Index& index, int threads = 2, const std::function<void(int64_t, int64_t)>& progress = {},
-                    const std::function<bool()>& stop = {});
+/// Decodes every picture in `threads` threads; those that fail move from samples to problems. Throws Error{cancelled} when the
+/// user wishes to stop; the index is then as it was.
+void check_pictures(Index& index, Reporter& reporter, int threads = 2);
 
 /// Lower-case hexadecimal SHA-256 of a picture's file: the first part of cache keys.
 std::string content_hash(const Sample& sample);

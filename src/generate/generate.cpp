@@ -131,6 +131,7 @@ Tensor sample_latents(const Model& model, const Request& request, Reporter& repo
   const Start start = start_of(model, full, plan_of(model, full), noise);
 
   int64_t step = 0;
+  Progress drawing(reporter, "Drawing", static_cast<int64_t>(start.plan.timesteps.size()), "steps");
   const auto network = [&](const Tensor& input, double timestep) {
     const Tensor x = prompts.rows(with_channels(input.to(options), start.told));
     const Tensor t = at::full({x.size(0)}, timestep, options.dtype(at::kFloat));
@@ -139,14 +140,12 @@ Tensor sample_latents(const Model& model, const Request& request, Reporter& repo
   const auto progress = [&](int64_t done, int64_t) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while drawing; finished pictures were written");
     step = done;
-    reporter.advance(done);
+    drawing.advance(done);
   };
-  reporter.begin("Drawing", static_cast<int64_t>(start.plan.timesteps.size()), "steps");
   const Tensor latents = diffusion::sample_from(
       diffusion::find_sampler(full.sampler), start.plan, start.x.to(options.device()),
       keeping(start, diffusion::denoiser(model.scheduler.prediction, network)),
       [&](int64_t) { return noise.draw(shape).to(options.device()); }, progress);
-  reporter.end();
   if (!start.mask.defined()) return latents;
   const Tensor mask = start.mask.to(latents.device());  // a plan may end a little before the end
   return mask * latents + (1 - mask) * start.picture.to(latents.device());

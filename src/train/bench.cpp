@@ -204,7 +204,7 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
   std::vector<double> times;
   BenchResult result;
   int64_t faults = page_faults(), requests = allocator_stats().system_calls;
-  reporter.begin("Timing", options.steps, "steps");
+  Progress progress(reporter, "Timing", options.steps, "steps");
   for (int64_t step = 0; step < options.steps; ++step) {
     const auto start = Clock::now();
     const Tensor loss = model.step(step);
@@ -214,7 +214,7 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
     } else {
       times.push_back(seconds_since(start));
     }
-    reporter.advance(step + 1);
+    progress.advance(step + 1);
     if (step == 1) {
       faults = page_faults();
       requests = allocator_stats().system_calls;
@@ -224,7 +224,6 @@ BenchResult bench_step(const BenchOptions& options, Reporter& reporter) {
   result.faults_per_step = static_cast<double>(page_faults() - faults) / settled;
   result.requests_per_step = static_cast<double>(allocator_stats().system_calls - requests) / settled;
   result.peak_tensor_bytes = allocator_stats().peak_bytes;
-  reporter.end();
   EMULSION_CHECK(!times.empty(), config, "[bench] expected at least 2 steps, got {}", options.steps);
   std::sort(times.begin(), times.end());
   result.seconds_per_step = times[times.size() / 2];

@@ -91,7 +91,7 @@ struct PreviewConfig {
   int64_t seed = 1;
   template <class V>
   void fields(V& v) {
-    v("every", every, "Draw previews every so many steps; 0: never.").min(0).unit("steps");
+    v("every", every, "Draw previews every so many steps and at the end; 0: never.").min(0).unit("steps");
     v("prompts", prompts, "What to draw; empty: captions of the training pictures.");
     v("count", count, "How many captions to draw when `prompts` is empty.").min(1).max(64);
     v("steps", steps, "Sampling steps of a preview.").min(1).max(1000);

@@ -75,7 +75,7 @@ class Autoencoder : public Method {
     EMULSION_CHECK(model_.vae->net.config().use_quant_conv, unsupported,
                    "[autoencoder] normalise_latents needs quant_conv, which this autoencoder lacks; switch it off");
     const auto& samples = source.index().samples;
-    reporter.begin("Measuring latents", static_cast<int64_t>(samples.size()), "pictures");
+    Progress progress(reporter, "Measuring latents", static_cast<int64_t>(samples.size()), "pictures");
     Tensor sum, squares;
     double count = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
@@ -86,12 +86,11 @@ class Autoencoder : public Method {
       sum = sum.defined() ? sum + s : s;
       squares = squares.defined() ? squares + q : q;
       count += static_cast<double>(mean.size(2) * mean.size(3));
-      reporter.advance(static_cast<int64_t>(i + 1));
+      progress.advance(static_cast<int64_t>(i + 1));
     }
     const Tensor mean = sum / count;
     const Tensor spread = (squares / count - mean.square()).clamp_min(1e-12).sqrt();
     fold(mean.to(at::kFloat), spread.to(at::kFloat));
-    reporter.end();
   }
 
   void fold(const Tensor& mean, const Tensor& spread) {

@@ -1,4 +1,6 @@
 // What all methods that train a denoiser share.
+#include <optional>
+
 #include "core/error.h"
 #include "core/stop.h"
 #include "generate/generate.h"
@@ -9,6 +11,7 @@ namespace emulsion::train {
 namespace {
 
 constexpr int64_t kCacheBatch = 16;
+constexpr int64_t kPreviewPixels = 512 * 512;  // of a preview's pictures that are drawn together
 constexpr generate::TextOptions kPlain = {.syntax = generate::PromptSyntax::plain};
 
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
@@ -84,16 +87,14 @@ void DenoiserMethod::cache_latents(const data::BatchSource& source, const std::f
     for (int64_t i = 0; i < all.size(0); ++i) results.push_back({all[i].contiguous()});
     return results;
   };
-  bool begun = false;
+  std::optional<Progress> encoding;  // none if all are there
   const auto progress = [&](int64_t done, int64_t total) {
     if (total == 0) return;
-    if (!begun) reporter.begin("Encoding pictures", total, "pictures");
-    begun = true;
-    reporter.advance(done);
+    if (!encoding) encoding.emplace(reporter, "Encoding pictures", total, "pictures");
+    encoding->advance(done);
   };
   const bool complete = data::fill_cache(*cache, items, kCacheBatch, compute, progress, stop_requested);
   EMULSION_CHECK(complete, cancelled, "stopped while encoding pictures; what is encoded is kept");
-  if (begun) reporter.end();
   latent_cache_ = std::move(cache);
 }
 
@@ -108,13 +109,12 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& repo
       seen[caption] = true;
     }
   }
-  reporter.begin("Encoding captions", static_cast<int64_t>(texts.size()), "captions");
+  Progress progress(reporter, "Encoding captions", static_cast<int64_t>(texts.size()), "captions");
   for (size_t i = 0; i < texts.size(); ++i) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while encoding captions");
     text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, kPlain);
-    reporter.advance(static_cast<int64_t>(i + 1));
+    progress.advance(static_cast<int64_t>(i + 1));
   }
-  reporter.end();
 }
 
 /// [B, 2z, h, w] float32.
@@ -203,8 +203,19 @@ Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& report
   request.seed = config_.preview.seed;
   request.steps = config_.preview.steps;
   request.cfg = config_.preview.cfg;
+  request.width = request.height = config_.data.resolution;
   request.prompt_syntax = generate::PromptSyntax::plain;
-  return generate::make_grid(generate::decode_latents(model_, generate::sample_latents(model_, request, reporter)), 8);
+
+  const auto count = static_cast<int64_t>(request.prompts.size());
+  const int64_t together = std::max<int64_t>(1, kPreviewPixels / (request.width * request.height));
+  std::vector<Tensor> pictures;
+  Progress progress(reporter, "Preview", count, "pictures");
+  for (int64_t first = 0; first < count; first += together) {
+    const auto part = generate::part_of(request, static_cast<size_t>(first), static_cast<size_t>(std::min(together, count - first)));
+    pictures.push_back(generate::decode_latents(model_, generate::sample_latents(model_, part, reporter)));
+    progress.advance(std::min(first + together, count));
+  }
+  return generate::make_grid(at::cat(pictures), 8);
 }
 
 }  // namespace emulsion::train

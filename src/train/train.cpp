@@ -49,11 +49,8 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
                  "[train] dtype = \"bfloat16\" would be many times slower than float32 on this processor, which lacks "
                  "AVX512-BF16 and AMX; use dtype = \"float32\"");
   data::Index index = data::scan(config.data);
-  // Decoded at every start, also when going on: which pictures there are decides the order of all batches.
-  reporter.begin("Checking pictures", static_cast<int64_t>(index.samples.size()), "pictures");
-  const bool checked = data::check_pictures(index, 2, [&](int64_t done, int64_t) { reporter.advance(done); }, stop_requested);
-  EMULSION_CHECK(checked, cancelled, "stopped while checking pictures; nothing was trained");
-  reporter.end();
+  // Also when the run goes on: which pictures there are decides the order of all batches.
+  data::check_pictures(index, reporter);
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
   const data::BatchPlan plan(index, config.data, config.batch_size, static_cast<uint64_t>(config.seed));
@@ -85,7 +82,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   trainer.run();
 
   write_loss_curve(folder);
-  trainer.draw_preview();
+  if (config.preview.every > 0) trainer.draw_preview();
   trainer.learner().settle();
   method->finish(source, reporter);
   const auto result = method->save_result(folder.path());

@@ -63,7 +63,7 @@ StepStats Trainer::step() {
 }
 
 void Trainer::run() {
-  reporter_.begin("Training", config_.steps, "steps", step_);
+  Progress progress(reporter_, "Training", config_.steps, "steps", step_);
   while (step_ < config_.steps) {
     if (stop_requested()) {
       save();
@@ -73,18 +73,16 @@ void Trainer::run() {
     }
     const StepStats stats = step();
     for (const auto& hook : hooks_) hook->after_step(*this, stats);
-    reporter_.advance(step_, {{"loss", stats.loss}});
+    progress.advance(step_, {{"loss", stats.loss}});
   }
-  reporter_.end();
 }
 
 void Trainer::save() { folder_.save_state({step_, learner_.state()}, config_.checkpoint.keep); }
 
 void Trainer::draw_preview() {
   const auto averaged = learner_.averaged();
-  Reporter silent;
   try {
-    io::write_png(folder_ / fmt::format("previews/step-{:08}.png", step_), method_.preview(source_, silent));
+    io::write_png(folder_ / fmt::format("previews/step-{:08}.png", step_), method_.preview(source_, reporter_));
   } catch (const Error& error) {
     // A wish to stop ends the drawing; the loop then saves. Anything else is worth a word, not the run.
     if (error.code() != ErrorCode::cancelled) reporter_.note(std::string("no preview: ") + error.what());

@@ -179,7 +179,8 @@ TEST(ProgramTest, AFolderReportIsAlsoJson) {
   const TempFolder folder;
   write_picture(folder / "cat.png", 96, 64);
   const Output result = emulsion("data check . --json", folder.path());
-  const json line = json::parse(result.out);
+  ASSERT_TRUE(result.out.starts_with(R"({"event":"begin","phase":"Checking pictures")")) << result.out;
+  const json line = json::parse(result.out.substr(result.out.rfind("\n{") + 1));
   EXPECT_EQ(line["event"], "result");
   EXPECT_EQ(line["pictures"], 1);
   EXPECT_EQ(line["smaller_than_resolution"], 1);

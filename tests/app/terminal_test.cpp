@@ -175,6 +175,21 @@ TEST(TerminalReporterTest, APhaseWithinAPhaseLeavesNoTrace) {
   EXPECT_NE(world.taken().find("50/100 steps"), std::string::npos);
 }
 
+TEST(TerminalReporterTest, APhaseWithinAPhaseDoesNotCountAsSlow) {
+  World world;
+  TerminalReporter reporter(world.surroundings());
+  reporter.begin("Training", 100, "steps", 0);
+  world.seconds += 2;
+  reporter.advance(1, {});
+  reporter.begin("Preview", 8, "pictures", 0);
+  world.seconds += 500;
+  reporter.end("");
+  world.seconds += 2;
+  world.taken();
+  reporter.advance(2, {});
+  EXPECT_NE(world.text.find("2 s/step"), std::string::npos) << world.text;
+}
+
 // --- Plain lines ---------------------------------------------------------------------------------
 
 TEST(PlainReporterTest, WritesWholeLinesWithoutControlCharacters) {
@@ -207,6 +222,23 @@ TEST(PlainReporterTest, SlowWorkIsHeardOfEveryTenSeconds) {
     reporter.advance(i, {});
   }
   EXPECT_EQ(std::count(world.text.begin(), world.text.end(), '\n'), 7);
+}
+
+TEST(PlainReporterTest, APhaseWithinAPhaseIsHeardOfIfItLasts) {
+  World world;
+  PlainReporter reporter(world.surroundings());
+  reporter.begin("Training", 100, "steps", 0);
+  world.taken();
+  reporter.begin("Drawing", 20, "steps", 0);
+  reporter.advance(20, {});
+  reporter.end("");
+  EXPECT_EQ(world.taken(), "");
+  reporter.begin("Drawing", 20, "steps", 0);
+  world.seconds += 11;
+  reporter.advance(10, {});
+  reporter.end("");
+  EXPECT_TRUE(world.text.starts_with("Drawing: 50%, 10/20 steps")) << world.text;
+  EXPECT_NE(world.text.find("Drawing: stopped at 10/20 steps after 11 s\n"), std::string::npos) << world.text;
 }
 
 TEST(PlainReporterTest, QuickWorkIsTwoLines) {

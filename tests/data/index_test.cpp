@@ -4,6 +4,7 @@
 
 #include "config/config.h"
 #include "core/error.h"
+#include "core/stop.h"
 #include "data/captions.h"
 #include "data/pictures.h"
 #include "io/atomic_file.h"
@@ -158,7 +159,8 @@ class BadPictureTest : public ::testing::Test {
   // The one problem, after full decoding.
   std::string problem() {
     Index index = scan(config_of(folder_.path()));
-    check_pictures(index, 2);
+    Reporter silent;
+    check_pictures(index, silent, 2);
     EXPECT_EQ(ids(index), (std::vector<std::string>{"good.png"}));
     EXPECT_EQ(index.problems.size(), 1u);
     if (index.problems.empty()) return "";
@@ -176,12 +178,18 @@ TEST_F(BadPictureTest, CheckingTellsItsProgressAndCanBeStopped) {
   write_picture(folder_ / "other.png", 64, 64);
   Index index = scan(config_of(folder_.path()));
   const size_t found = index.samples.size();
-  EXPECT_FALSE(check_pictures(index, 1, {}, [] { return true; }));
+  struct : Reporter {
+    void advance(int64_t done, const Figures&) override { told.push_back(done); }
+    std::vector<int64_t> told;
+  } reporter;
+  request_stop();
+  EXPECT_TRUE(contains(error_message([&] { check_pictures(index, reporter, 1); }), "stopped while checking"));
+  clear_stop();
   EXPECT_EQ(index.samples.size(), found);
-  std::vector<int64_t> told;
-  EXPECT_TRUE(check_pictures(index, 1, [&](int64_t done, int64_t) { told.push_back(done); }));
-  EXPECT_EQ(told.size(), found + 1);
-  EXPECT_EQ(told.back(), static_cast<int64_t>(found));
+  reporter.told.clear();
+  check_pictures(index, reporter, 1);
+  EXPECT_EQ(reporter.told.size(), found + 1);
+  EXPECT_EQ(reporter.told.back(), static_cast<int64_t>(found));
 }
 
 TEST_F(BadPictureTest, EmptyFile) {

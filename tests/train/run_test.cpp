@@ -1,5 +1,6 @@
 // Whole runs in this process: stopping, numbers that are not finite, dry runs, finished runs.
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "core/stop.h"
@@ -77,6 +78,20 @@ TEST_F(RunTest, AFinishedRunReturnsAtOnce) {
   EXPECT_EQ(second.result, first.result);
   EXPECT_EQ(fs::last_write_time(first.result / "model_index.json"), written);
   expect_contains(witness.notes, {"a is finished"});
+}
+
+TEST_F(RunTest, PreviewsAreDrawnAsOftenAsAskedForAndAtTheEnd) {
+  const auto previews = [&](const std::string& name) {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(fs::path(base.output) / name / "previews")) names.insert(entry.path().filename());
+    return names;
+  };
+  Reporter silent;
+  run_training(named("none"), silent);
+  EXPECT_EQ(previews("none"), std::set<std::string>{});
+  base.preview.every = 4;
+  run_training(named("some"), silent);
+  EXPECT_EQ(previews("some"), (std::set<std::string>{"step-00000004.png", "step-00000006.png"}));
 }
 
 TEST_F(RunTest, ADryRunWritesNothing) {

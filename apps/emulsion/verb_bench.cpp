@@ -18,6 +18,7 @@ namespace {
 
 struct Arguments {
   std::string dtype = "float32";
+  std::string checkpointing = "auto";
   std::string profile;
   bool json = false;
   train::BenchOptions options;
@@ -87,6 +88,7 @@ void step(const Arguments& arguments) {
   const auto reporter = make_reporter(arguments.json);
   train::BenchOptions options = arguments.options;
   options.dtype = config::value_of<train::ComputeDtype>(arguments.dtype);
+  options.checkpointing = config::value_of<train::GradientCheckpointing>(arguments.checkpointing);
   if (!arguments.profile.empty()) options.profile = config::value_of<train::ProfileDetail>(arguments.profile);
   const train::BenchResult result = train::bench_step(options, *reporter);
   print_result(result, arguments.json);
@@ -124,6 +126,9 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 100000));
   option("--lanes", o.lanes, "N", "Parts of the batch side by side; 0: as a run has it [0]")
       ->check(CLI::Range(0, 1024));
+  option("--checkpointing", a->checkpointing, "WHEN", "Blocks computed again: auto, never or always [auto]")
+      ->check(CLI::IsMember({"auto", "never", "always"}));
+  option("--memory-limit", o.memory_limit, "GB", "For auto; 0: what is free [0]")->check(CLI::NonNegativeNumber);
   option("--threads", o.threads, "N", "Compute threads; 0: one per core [0]")
       ->check(CLI::Range(0, 1024));
   step_verb

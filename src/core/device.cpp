@@ -1,6 +1,7 @@
 #include "core/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 #include <link.h>
 #include <sched.h>
@@ -13,6 +14,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/allocator.h"
 #include "core/error.h"
 
 namespace emulsion {
@@ -144,6 +146,27 @@ int64_t peak_memory_bytes() {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
+}
+
+TensorBytes tensor_bytes(at::Device device) {
+  if (device.is_cpu()) {
+    const AllocatorStats stats = allocator_stats();
+    return {stats.in_use_bytes, stats.peak_bytes};
+  }
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(std::max<c10::DeviceIndex>(0, device.index()));
+  return {stats.allocated_bytes[0].current, stats.allocated_bytes[0].peak};
+}
+
+int64_t tensor_bytes_limit(at::Device device, int64_t limit) {
+  if (!device.is_cpu()) {
+    const auto index = std::max<c10::DeviceIndex>(0, device.index());
+    const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(index);
+    const auto reserved = c10::getDeviceAllocator(device.type())->getDeviceStats(index).reserved_bytes[0].current;
+    return limit > 0 ? limit : static_cast<int64_t>(free) + reserved;
+  }
+  const AllocatorStats stats = allocator_stats();
+  const int64_t others = std::max<int64_t>(0, resident_memory_bytes() - stats.in_use_bytes - stats.cached_bytes);
+  return (limit > 0 ? limit : resident_memory_bytes() + available_memory_bytes()) - others;
 }
 
 int64_t page_faults() {

@@ -19,6 +19,14 @@ int64_t set_compute_threads(int64_t wanted);
 int64_t peak_memory_bytes();
 int64_t resident_memory_bytes();
 int64_t available_memory_bytes();
+/// Bytes that tensors on a device take now, and the most since the start or the last trim (0, 0 without the caching allocator).
+struct TensorBytes {
+  int64_t now = 0, peak = 0;
+};
+TensorBytes tensor_bytes(at::Device device);
+/// Bytes that tensors on a device may take in all, if the process has `limit` bytes; 0: what it has already and what is free.
+int64_t tensor_bytes_limit(at::Device device, int64_t limit);
+
 /// Pages that this process touched for the first time since its start.
 int64_t page_faults();
 

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "nn/attention.h"
 #include "nn/kernels.h"
+#include "nn/recompute.h"
 
 namespace emulsion::models {
 
@@ -67,6 +68,10 @@ ResnetBlock::ResnetBlock(const Scope& scope, int64_t in, int64_t out, const Resn
 }
 
 Tensor ResnetBlock::operator()(const Tensor& x, const Tensor& time) const {
+  return nn::block([this](const Tensor& input, const Tensor& told) { return forward(input, told); }, x, time);
+}
+
+Tensor ResnetBlock::forward(const Tensor& x, const Tensor& time) const {
   Tensor h = conv1_(norm1_.then_silu(x));
   Tensor t;
   if (time_emb_proj_) t = (*time_emb_proj_)(time).unsqueeze(-1).unsqueeze(-1);
@@ -105,6 +110,10 @@ TransformerBlock::TransformerBlock(const Scope& scope, int64_t width, const Tran
       ff_out_(scope / "ff" / "net" / 2, 4 * width, width) {}
 
 Tensor TransformerBlock::operator()(const Tensor& x, const Tensor& context) const {
+  return nn::block([this](const Tensor& input, const Tensor& told) { return forward(input, told); }, x, context);
+}
+
+Tensor TransformerBlock::forward(const Tensor& x, const Tensor& context) const {
   const Tensor normed = norm1_(x);
   Tensor h = x + attn1_(normed, only_cross_attention_ ? context : normed);
   h = h + attn2_(norm2_(h), context);

@@ -61,6 +61,8 @@ class ResnetBlock {
   Tensor operator()(const Tensor& x, const Tensor& time) const;
 
  private:
+  Tensor forward(const Tensor& x, const Tensor& time) const;
+
   bool scale_shift_;
   double output_scale_;
   nn::GroupNorm norm1_;
@@ -102,6 +104,8 @@ class TransformerBlock {
   Tensor operator()(const Tensor& x, const Tensor& context) const;
 
  private:
+  Tensor forward(const Tensor& x, const Tensor& context) const;
+
   bool only_cross_attention_;
   nn::LayerNorm norm1_;
   Attention attn1_;

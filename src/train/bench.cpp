@@ -51,6 +51,8 @@ RunConfig config_of(const BenchOptions& options) {
   config.ema.enabled = quickstart;
   config.batch_size = options.batch > 0 ? options.batch : (quickstart ? 16 : 1);
   config.lanes = options.lanes;
+  config.gradient_checkpointing = options.checkpointing;
+  config.memory_limit = options.memory_limit;
   if (options.method == "lora") {
     config.method = LoraMethod{};
   } else {

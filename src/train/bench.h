@@ -27,6 +27,8 @@ struct BenchOptions {
   int64_t steps = 20;
   int64_t threads = 0;
   int64_t lanes = 0;                   // RunConfig::lanes
+  GradientCheckpointing checkpointing = GradientCheckpointing::automatic;
+  double memory_limit = 0;             // GB; RunConfig::memory_limit
   ProfileDetail profile = ProfileDetail::none;
 };
 

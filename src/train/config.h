@@ -119,6 +119,12 @@ struct EmaOptions : optim::EmaConfig {
   }
 };
 
+enum class GradientCheckpointing { automatic, never, always };
+constexpr auto enum_names(GradientCheckpointing) {
+  return std::to_array<std::pair<GradientCheckpointing, const char*>>(
+      {{GradientCheckpointing::automatic, "auto"}, {GradientCheckpointing::never, "never"}, {GradientCheckpointing::always, "always"}});
+}
+
 struct RunConfig {
   std::string name = "run";
   std::string output = "runs";
@@ -131,6 +137,8 @@ struct RunConfig {
   int64_t threads = 0;
   int64_t lanes = 0;
   int64_t loader_threads = 1;
+  GradientCheckpointing gradient_checkpointing = GradientCheckpointing::automatic;
+  double memory_limit = 0;
   MethodConfig method;
   ModelConfig model;
   data::DataConfig data;
@@ -160,6 +168,10 @@ struct RunConfig {
         .min(0)
         .max(1024);
     v("loader_threads", loader_threads, "Threads that read and prepare pictures ahead; 0: none.").min(0).max(64);
+    v("gradient_checkpointing", gradient_checkpointing,
+      "Blocks of the network keep their inputs alone and are computed again in the backward pass, which saves memory and costs "
+      "time. auto: as few blocks as the memory allows, found out in the first step (small networks: none).");
+    v("memory_limit", memory_limit, "What training may take, for gradient_checkpointing = \"auto\"; 0: what is free.").min(0).unit("GB");
     v("method", method, "What is trained.");
     v("model", model, "What it starts from.");
     v("data", data, "The pictures.");

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "core/device.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "optim/clip.h"
 #include "train/methods.h"
 #include "train/trainer.h"
@@ -33,8 +36,27 @@ constexpr int64_t kLaneWeights = 64'000'000;
 std::unique_ptr<Lanes> lanes_for(const RunConfig& config, const Method& method, const std::vector<Trainable>& trainables) {
   const bool on_cpu = std::all_of(trainables.begin(), trainables.end(), [](const auto& t) { return t.place->is_cpu(); });
   const int64_t threads = at::get_num_threads(), wanted = config.lanes > 0 ? config.lanes : threads;
+  if (config.gradient_checkpointing == GradientCheckpointing::always) return nullptr;  // a plan is for backward()
   const bool fits = config.lanes > 0 || (config.batch_size % threads == 0 && method.weight_count() <= kLaneWeights);
   return wanted > 1 && fits && on_cpu ? std::make_unique<Lanes>(wanted) : nullptr;
+}
+
+constexpr double kUsableMemory = 0.95;  // blocks of the allocator do not fit into each other's places without loss
+
+std::string plan_text(const nn::Recomputation& plan, double limit, double budget) {
+  int64_t repeated = 0, saved = 0;
+  double seconds = 0;
+  for (size_t i = 0; i < plan.costs().size(); ++i) {
+    if (plan.keeps(i) || plan.costs()[i].frozen) continue;
+    ++repeated;
+    saved += plan.costs()[i].bytes;
+    seconds += plan.costs()[i].seconds;
+  }
+  const std::string short_of =
+      budget < 0 ? fmt::format("; even so {:.1f} GB are missing, lower batch_size or data.resolution", -budget / 1e9) : "";
+  return fmt::format("gradient checkpointing: {} of {} blocks are computed again, which saves {:.2f} GB and costs {:.2g} s a step; "
+                     "tensors may take {:.2f} GB{}",
+                     repeated, plan.costs().size(), static_cast<double>(saved) / 1e9, seconds, limit / 1e9, short_of);
 }
 
 /// The loss of a batch from those of its equal parts.
@@ -70,12 +92,18 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
     params.push_back(std::move(param));
   }
   lanes_ = lanes_for(config, method, trainables_);
+  const bool large = method.weight_count() > kLaneWeights;
+  const auto wish = config.gradient_checkpointing;
+  if (wish == GradientCheckpointing::always || (wish == GradientCheckpointing::automatic && large && !lanes_)) {
+    recomputation_ = std::make_unique<nn::Recomputation>();
+  }
   if (config.ema.enabled) ema_ = std::make_unique<optim::Ema>(config.ema, params);
   optimizer_ = std::make_unique<optim::AdamW>(config.optimizer, std::move(params));
 }
 
 Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
   if (!lanes_ || batch % lanes_->count() != 0) {
+    const nn::Recomputation::Scope blocks(recomputation_.get());
     Loss loss = part(0, batch);
     (loss.value * scale).backward();
     return loss;
@@ -123,11 +151,28 @@ StepStats Learner::update(int64_t step) {
     params[i].grad = Tensor();
     trainables_[i].place->mutable_grad() = Tensor();
   }
+  plan_recomputation();
   StepStats stats;
   stats.step = step + 1;
   stats.grad_norm = clip.norm;
   stats.lr = lr;
   return stats;
+}
+
+/// After the first step, whose peak memory is that of keeping nothing.
+void Learner::plan_recomputation() {
+  if (!recomputation_ || config_.gradient_checkpointing == GradientCheckpointing::always) return;
+  if (recomputation_->outgrown()) {
+    planned_ = false;
+    return recomputation_->forget();
+  }
+  if (std::exchange(planned_, true)) return;
+  const auto& costs = recomputation_->costs();
+  const at::Device device = trainables_.front().place->device();
+  const auto limit = static_cast<double>(tensor_bytes_limit(device, static_cast<int64_t>(config_.memory_limit * 1e9)));
+  const double budget = kUsableMemory * limit - static_cast<double>(tensor_bytes(device).peak);
+  recomputation_->keep(nn::blocks_to_keep(costs, static_cast<int64_t>(budget)));
+  log::info("{}", plan_text(*recomputation_, limit, budget));
 }
 
 NamedTensors Learner::state() const {

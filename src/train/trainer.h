@@ -9,6 +9,7 @@
 #include "core/lanes.h"
 #include "core/progress.h"
 #include "data/loader.h"
+#include "nn/recompute.h"
 #include "optim/adamw.h"
 #include "optim/ema.h"
 #include "train/config.h"
@@ -50,13 +51,19 @@ class Learner {
   void settle();
 
   int64_t numel() const;
+  /// The plan of gradient checkpointing; null if every block is kept.
+  const nn::Recomputation* recomputation() const { return recomputation_.get(); }
   const std::vector<Trainable>& trainables() const { return trainables_; }
   const std::vector<optim::Param>& params() const { return optimizer_->params(); }
 
  private:
+  void plan_recomputation();
+
   const RunConfig& config_;
   std::vector<Trainable> trainables_;
   std::unique_ptr<Lanes> lanes_;  // none: a batch is computed whole
+  std::unique_ptr<nn::Recomputation> recomputation_;  // none: every block is kept
+  bool planned_ = false;
   std::unique_ptr<optim::Ema> ema_;
   std::unique_ptr<optim::AdamW> optimizer_;
 };

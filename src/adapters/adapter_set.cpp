@@ -1,10 +1,30 @@
 #include "adapters/adapter_set.h"
 
+#include <cmath>
+
 #include <unordered_set>
 
+#include "adapters/lora.h"
+#include "adapters/weight_adapter.h"
+#include "core/error.h"
 #include "nn/pattern.h"
 
 namespace emulsion::adapters {
+namespace {
+
+std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const nn::Leaf& leaf, const std::string& name, const Rng& rng) {
+  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
+                 "[lora] '{}' is an embedding, which adapters do not train; exclude it: add \"!{}\" to method.targets", name, name);
+  const bool large = leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1;
+  const int64_t rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
+  double alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
+  if (config.rank_stabilised) alpha *= std::sqrt(static_cast<double>(rank));  // files know alpha / rank only
+  const bool plain = config.algo == Algorithm::lora && !config.dora && !(config.tucker && large);
+  if (plain) return new_lora(config.init, rank, alpha, leaf, name, rng);
+  return new_weight_adapter(config, leaf, rank, alpha, name, rng);
+}
+
+}  // namespace
 
 std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components) {
   std::vector<std::pair<std::string, nn::Leaf*>> leaves;
@@ -14,7 +34,7 @@ std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::C
   return leaves;
 }
 
-AdapterSet AdapterSet::create(const LoraConfig& config, const std::vector<nn::Component>& components, const Rng& rng) {
+AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn::Component>& components, const Rng& rng) {
   const auto leaves = leaves_of(components);
   std::vector<std::string> names;
   for (const auto& [name, leaf] : leaves) names.push_back(name);
@@ -22,7 +42,7 @@ AdapterSet AdapterSet::create(const LoraConfig& config, const std::vector<nn::Co
   const std::unordered_set<std::string> wanted(chosen.begin(), chosen.end());
   AdapterSet set;
   for (const auto& [name, leaf] : leaves) {
-    if (wanted.contains(name)) set.add({name, leaf, new_lora(config, *leaf, name, rng)});
+    if (wanted.contains(name)) set.add({name, leaf, new_adapter(config, *leaf, name, rng)});
   }
   return set;
 }

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "adapters/lora.h"
+#include "adapters/adapter.h"
+#include "adapters/config.h"
+#include "core/random.h"
 #include "nn/param_store.h"
 
 namespace emulsion::adapters {
@@ -15,18 +17,18 @@ class AdapterSet {
   struct Bound {
     std::string path;  // component and leaf: "unet.mid_block.attentions.0.proj_in"
     nn::Leaf* leaf;
-    std::unique_ptr<LoraAdapter> adapter;
+    std::unique_ptr<Adapter> adapter;
   };
 
   /// Fresh adapters on every leaf that the config's patterns select.
   /// Throws: Error{not_found} for a pattern that matches nothing.
-  static AdapterSet create(const LoraConfig& config, const std::vector<nn::Component>& components, const Rng& rng);
+  static AdapterSet create(const AdapterConfig& config, const std::vector<nn::Component>& components, const Rng& rng);
 
   void add(Bound bound) { bound_.push_back(std::move(bound)); }
   std::vector<Bound>& bound() { return bound_; }
   const std::vector<Bound>& bound() const { return bound_; }
 
-  /// "<path>.lora_down.weight", "<path>.lora_up.weight".
+  /// "<path>.lora_down.weight", ...
   NamedTensors params() const;
   int64_t numel() const;
 

@@ -5,16 +5,8 @@
 #include "nn/param_store.h"
 
 namespace emulsion::adapters {
-namespace {
-
-bool is_large_convolution(const nn::Leaf& leaf) {
-  return leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1;
-}
-
-}  // namespace
-
 LoraAdapter::LoraAdapter(const nn::Leaf& leaf, Tensor down_in, Tensor up_in, double alpha_in)
-    : down(std::move(down_in)), up(std::move(up_in)), alpha(alpha_in), leaf_(leaf) {
+    : Adapter(leaf), down(std::move(down_in)), up(std::move(up_in)), alpha(alpha_in) {
   const auto& weight = leaf.weight->shape;
   const int64_t r = down.size(0);
   std::vector<int64_t> down_shape(weight.begin(), weight.end());
@@ -47,21 +39,14 @@ std::optional<Tensor> LoraAdapter::bake(const Tensor& w) const {
   return w + scale() * update.to(w.scalar_type());
 }
 
-std::unique_ptr<LoraAdapter> new_lora(const LoraConfig& config, const nn::Leaf& leaf, const std::string& name,
+std::unique_ptr<LoraAdapter> new_lora(LoraInit init, int64_t rank, double alpha, const nn::Leaf& leaf, const std::string& name,
                                       const Rng& rng) {
-  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
-                 "[lora] '{}' is an embedding, which LoRA does not train; exclude it: add \"!{}\" to method.targets",
-                 name, name);
-  const bool large = is_large_convolution(leaf);
-  const int64_t rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
-  const double alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
   std::vector<int64_t> down_shape = leaf.weight->shape, up_shape(down_shape.size(), 1);
   down_shape[0] = up_shape[1] = rank;
   up_shape[0] = leaf.weight->shape[0];
-  const Tensor down = config.init == LoraInit::kaiming
+  const Tensor down = init == LoraInit::kaiming
                           ? nn::draw(nn::InitKind::uniform_fan_in, 1, down_shape, rng, name + ".lora_down")
-                          : nn::draw(nn::InitKind::normal, 1.0 / static_cast<double>(rank), down_shape, rng,
-                                     name + ".lora_down");
+                          : nn::draw(nn::InitKind::normal, 1.0 / static_cast<double>(rank), down_shape, rng, name + ".lora_down");
   return std::make_unique<LoraAdapter>(leaf, down, at::zeros(up_shape, at::kFloat), alpha);
 }
 

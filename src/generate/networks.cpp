@@ -14,7 +14,7 @@ Networks::Loaded& Networks::load(const models::NetworkTag& tag) {
   const auto [place, is_new] = loaded_.try_emplace(file);
   if (!is_new) return place->second;
   try {
-    adapters::AdapterSet all = weights::load_adapter(file, model_.components());
+    adapters::AdapterSet all = weights::load_adapter(file, model_);
     for (adapters::AdapterSet::Bound& bound : all.bound()) {
       (bound.path.starts_with("text_encoder") ? place->second.text : place->second.unet).add(std::move(bound));
     }

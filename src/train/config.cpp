@@ -30,6 +30,7 @@ void validate(const RunConfig& config) {
        "schedule.warmup_steps and schedule.warmup_fraction are both set; keep one");
   EMULSION_CHECK(problems.empty(), config, "[run file] {}", fmt::join(problems, "\n[run file] "));
   data::validate(config.data);
+  if (lora) adapters::validate(std::get<LoraMethod>(config.method));
 }
 
 }  // namespace emulsion::train

@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "adapters/lora.h"
+#include "adapters/config.h"
 #include "data/config.h"
 #include "diffusion/noise_schedule.h"
 #include "diffusion/objective_options.h"
@@ -62,10 +62,10 @@ struct DiffusionMethod {
   }
 };
 
-/// Trains a low-rank adapter on top of a frozen model.
-struct LoraMethod : adapters::LoraConfig {
+/// Trains adapters on top of a frozen model.
+struct LoraMethod : adapters::AdapterConfig {
   static constexpr const char* kType = "lora";
-  static constexpr const char* kDoc = "Trains a low-rank adapter on a frozen model.";
+  static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
 };
 
 using MethodConfig = std::variant<DiffusionMethod, LoraMethod, AutoencoderMethod>;

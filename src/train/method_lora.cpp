@@ -1,4 +1,8 @@
-// A low-rank adapter on a frozen model.
+// LoRA and its relatives on a frozen model.
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "config/enum_names.h"
 #include "core/error.h"
 #include "train/methods.h"
 #include "weights/adapter_file.h"
@@ -11,29 +15,32 @@ class Lora : public DenoiserMethod {
  public:
   Lora(const RunConfig& config, models::Model model)
       : DenoiserMethod(config, std::move(model)),
+        names_(model_),
         set_(adapters::AdapterSet::create(std::get<LoraMethod>(config.method), model_.components(), rng_)),
         active_({{&set_, 1.0}}) {}
 
   std::string describe() const override {
-    return fmt::format("LoRA of rank {} on {} layers, {:.3f} M weights, on {}", lora().rank, set_.bound().size(),
-                       set_.numel() / 1e6, config_.model.path);
+    const auto& lora = this->lora();
+    return fmt::format("{}{}{} on {} layers, {:.3f} M weights, on {}", config::name_of(lora.algo), lora.dora ? " with dora" : "",
+                       has_rank() ? fmt::format(" of rank {}", lora.rank) : "", set_.bound().size(), set_.numel() / 1e6,
+                       config_.model.path);
   }
 
   std::vector<Trainable> trainables() override {
     std::vector<Trainable> all;
     for (auto& bound : set_.bound()) {
-      const std::string name = weights::kohya_name(bound.path);
-      bound.adapter->down.set_requires_grad(true);
-      bound.adapter->up.set_requires_grad(true);
-      all.push_back({name + ".lora_down.weight", &bound.adapter->down});
-      all.push_back({name + ".lora_up.weight", &bound.adapter->up});
+      const std::string name = names_.written(bound.path, weights::AdapterNaming::kohya);
+      for (const adapters::Adapter::Part& part : bound.adapter->parts()) {
+        part.tensor->set_requires_grad(true);
+        all.push_back({name + "." + part.name, part.tensor});
+      }
     }
     return all;
   }
 
   std::filesystem::path save_result(const std::filesystem::path& run_folder) override {
     const auto file = run_folder / (config_.name + ".safetensors");
-    weights::save_adapter(file, set_, weights::AdapterNaming::kohya, metadata());
+    weights::save_adapter(file, set_, names_, weights::AdapterNaming::kohya, metadata());
     return file;
   }
 
@@ -48,20 +55,43 @@ class Lora : public DenoiserMethod {
  private:
   const LoraMethod& lora() const { return std::get<LoraMethod>(config_.method); }
 
+  bool has_rank() const { return lora().algo != adapters::Algorithm::ia3 && lora().algo != adapters::Algorithm::full; }
+  /// What kohya's own networks.lora can load; everything else is a file of LyCORIS.
+  bool is_kohya() const { return lora().algo == adapters::Algorithm::lora && !lora().dora && !lora().tucker; }
+
+  /// ss_network_args, JSON.
+  std::string arguments() const {
+    const auto& lora = this->lora();
+    nlohmann::json arguments = nlohmann::json::object();
+    if (!is_kohya()) arguments["algo"] = lora.algo == adapters::Algorithm::lora ? "locon" : config::name_of(lora.algo);
+    if (lora.conv_rank > 0) arguments["conv_dim"] = std::to_string(lora.conv_rank);
+    if (lora.conv_rank > 0) arguments["conv_alpha"] = fmt::format("{}", lora.conv_alpha);
+    if (lora.dora) arguments["dora_wd"] = "True";
+    if (lora.tucker) arguments["use_tucker"] = "True";
+    if (lora.algo == adapters::Algorithm::lokr) arguments["factor"] = std::to_string(lora.factor);
+    return arguments.dump();
+  }
+
+  /// The names by which the field knows a family: kohya's of ss_base_model_version, and modelspec.architecture.
+  std::array<std::string, 2> family_names() const {
+    const bool v = model_.scheduler.prediction == diffusion::Prediction::v_prediction;
+    if (model_.text_encoder_2) return {"sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"};
+    if (model_.unet->net.config().cross_attention_dim != 1024) return {v ? "sd_v1_v" : "sd_v1", "stable-diffusion-v1/lora"};
+    return v ? std::array<std::string, 2>{"sd_v2_v", "stable-diffusion-v2-768-v/lora"}
+             : std::array<std::string, 2>{"sd_v2", "stable-diffusion-v2-512/lora"};
+  }
+
   /// What kohya's tools and A1111's browser look for.
   std::map<std::string, std::string> metadata() const {
     const auto& lora = this->lora();
-    std::string arguments = "{}";
-    if (lora.conv_rank > 0) {
-      arguments = fmt::format("{{\"conv_dim\": \"{}\", \"conv_alpha\": \"{}\"}}", lora.conv_rank, lora.conv_alpha);
-    }
+    const auto [kohya_family, architecture] = family_names();
     const bool v = model_.scheduler.prediction == diffusion::Prediction::v_prediction;
-    return {{"ss_network_module", "networks.lora"},
+    return {{"ss_network_module", is_kohya() ? "networks.lora" : "lycoris.kohya"},
             {"ss_network_dim", std::to_string(lora.rank)},
             {"ss_network_alpha", fmt::format("{}", lora.alpha)},
-            {"ss_network_args", arguments},
-            {"ss_base_model_version", v ? "sd_v1_v" : "sd_v1"},
-            {"ss_v2", "False"},
+            {"ss_network_args", arguments()},
+            {"ss_base_model_version", kohya_family},
+            {"ss_v2", kohya_family.starts_with("sd_v2") ? "True" : "False"},
             {"ss_output_name", config_.name},
             {"ss_sd_model_name", config_.model.path},
             {"ss_steps", std::to_string(config_.steps)},
@@ -69,12 +99,13 @@ class Lora : public DenoiserMethod {
             {"ss_learning_rate", fmt::format("{}", config_.optimizer.lr)},
             {"ss_resolution", fmt::format("({0}, {0})", config_.data.resolution)},
             {"modelspec.sai_model_spec", "1.0.1"},
-            {"modelspec.architecture", "stable-diffusion-v1/lora"},
+            {"modelspec.architecture", architecture},
             {"modelspec.implementation", "diffusers"},
             {"modelspec.title", config_.name},
             {"modelspec.prediction_type", v ? "v" : "epsilon"}};
   }
 
+  weights::LayerNames names_;
   adapters::AdapterSet set_;
   adapters::ActiveAdapters active_;
 };

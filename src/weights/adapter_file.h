@@ -1,4 +1,4 @@
-// LoRA files: kohya's names and those of PEFT / diffusers, read and written.
+// Adapter files: LoRA in kohya's names and those of PEFT / diffusers, its relatives in those of LyCORIS, read and written.
 #pragma once
 
 #include <filesystem>
@@ -7,24 +7,17 @@
 #include <vector>
 
 #include "adapters/adapter_set.h"
+#include "weights/layer_names.h"
 
 namespace emulsion::weights {
 
-enum class AdapterNaming {
-  kohya,      // lora_unet_mid_block_attentions_0_proj_in.lora_down.weight, with .alpha
-  diffusers,  // unet.mid_block.attentions.0.proj_in.lora_A.weight; alpha folded into lora_B
-};
-
-/// Reads a LoRA file of either naming and binds it to the model's leaves.
+/// Reads a file of any naming and any kind of adapters/config.h and binds it to the model's leaves.
 /// Throws: Error{not_found} naming the keys that fit no leaf; Error{shape} naming the layer; Error{unsupported} for
-/// kinds that are not built (LoHa, LoKr, DoRA, ...), by their keys.
-adapters::AdapterSet load_adapter(const std::filesystem::path& file, const std::vector<nn::Component>& components);
+/// kinds that are not built (BOFT, VeRA, ...), by their keys.
+adapters::AdapterSet load_adapter(const std::filesystem::path& file, const models::Model& model);
 
-/// Writes atomically.
-void save_adapter(const std::filesystem::path& file, const adapters::AdapterSet& set, AdapterNaming naming,
+/// Writes atomically. Throws: Error{unsupported} for kinds that diffusers has no names for, with its naming.
+void save_adapter(const std::filesystem::path& file, const adapters::AdapterSet& set, const LayerNames& names, AdapterNaming naming,
                   const std::map<std::string, std::string>& metadata = {}, at::ScalarType dtype = at::kFloat);
-
-/// kohya's name of a leaf: "unet.mid_block.attentions.0.proj_in" -> "lora_unet_mid_block_attentions_0_proj_in".
-std::string kohya_name(const std::string& path);
 
 }  // namespace emulsion::weights

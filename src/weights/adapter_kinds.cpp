@@ -14,7 +14,7 @@ struct AdapterSign {
 };
 
 constexpr const char* kMerge =
-    "only LoRA is built: merge it into its model with the program that made it, and give that model";
+    "it is not built: merge it into its model with the program that made it, and give that model";
 constexpr const char* kOtherModel = "Stable Diffusion 1.x, 2.x and XL base are built: give a LoRA for one of them";
 constexpr const char* kEmbedding = "give its folder with --embeddings, and use it by its name";
 constexpr const char* kNotBuilt = "it is not built: give a LoRA";
@@ -33,23 +33,14 @@ constexpr AdapterSign kAdapterSigns[] = {
     {AdapterSign::begins, "lora_unet_double_blocks_", 0, "a LoRA for Flux", kOtherModel},
     {AdapterSign::begins, "lora_unet_joint_blocks_", 0, "a LoRA for Stable Diffusion 3", kOtherModel},
     {AdapterSign::begins, "transformer.", 0, "a LoRA for a diffusion transformer (Stable Diffusion 3, Flux)", kOtherModel},
-    {AdapterSign::ends, ".hada_w1_a", 0, "a LoHa", kMerge},
-    {AdapterSign::within, ".lokr_w1", 0, "a LoKr", kMerge},
+    {AdapterSign::begins, "oft_unet_", 0, "an OFT of kohya's scripts", kMerge},
     {AdapterSign::ends, ".oft_blocks", 4, "a BOFT", kMerge},
-    {AdapterSign::ends, ".oft_blocks", 0, "an OFT", kMerge},
     {AdapterSign::within, ".boft_R", 0, "a BOFT", kMerge},
     {AdapterSign::within, ".oft_R", 0, "an OFT", kMerge},
-    {AdapterSign::ends, ".dora_scale", 0, "a DoRA", kMerge},
-    {AdapterSign::within, ".lora_magnitude_vector", 0, "a DoRA", kMerge},
-    {AdapterSign::ends, ".lora_mid.weight", 0, "a LoCon with a Tucker decomposition", kMerge},
     {AdapterSign::ends, ".lora_A.0", 0, "a DyLoRA in training", "give the file that its trainer saved as a LoRA"},
-    {AdapterSign::ends, ".on_input", 0, "an (IA)^3", kMerge},
     {AdapterSign::within, ".ia3_l", 0, "an (IA)^3", kMerge},
-    {AdapterSign::ends, ".a1.weight", 0, "a GLoRA", kMerge},
     {AdapterSign::within, ".vera_lambda_", 0, "a VeRA", kMerge},
     {AdapterSign::ends, ".w_norm", 0, "a LyCORIS file with trained norms", kMerge},
-    {AdapterSign::ends, ".diff", 0, "differences of whole weights (LyCORIS full)", kMerge},
-    {AdapterSign::ends, ".diff_b", 0, "differences of whole weights (LyCORIS full)", kMerge},
 };
 
 bool shows(const AdapterSign& sign, const io::TensorFile::Entry& entry) {

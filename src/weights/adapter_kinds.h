@@ -6,7 +6,7 @@
 namespace emulsion::weights {
 
 /// Does nothing for a file that may be a LoRA.
-/// Throws: Error{unsupported} naming the kind (LoHa, LoKr, DoRA, ...), the tensor that shows it, and what to do.
+/// Throws: Error{unsupported} naming the kind (BOFT, VeRA, ...), the tensor that shows it, and what to do.
 void refuse_other_adapters(const io::TensorFile& file);
 
 }  // namespace emulsion::weights

@@ -28,18 +28,19 @@ struct Layers {
   nn::Embedding embedding{root / "embedding", 5, 6};
 };
 
-LoraConfig config_for(std::vector<std::string> targets) {
-  LoraConfig config;
+AdapterConfig config_for(std::vector<std::string> targets) {
+  AdapterConfig config;
   config.rank = 3;
   config.alpha = 6;
   config.targets = std::move(targets);
   return config;
 }
 
+LoraAdapter& lora_of(const AdapterSet::Bound& bound) { return dynamic_cast<LoraAdapter&>(*bound.adapter); }
+
 void randomise(AdapterSet& set) {
-  for (AdapterSet::Bound& bound : set.bound()) {
-    bound.adapter->down = at::randn(bound.adapter->down.sizes());
-    bound.adapter->up = at::randn(bound.adapter->up.sizes());
+  for (const AdapterSet::Bound& bound : set.bound()) {
+    for (const Adapter::Part& part : bound.adapter->parts()) *part.tensor = at::randn(part.tensor->sizes());
   }
 }
 
@@ -59,12 +60,12 @@ TEST(LoraTest, AddsAlphaOverRankTimesUpTimesDown) {
 TEST(LoraTest, AFreshAdapterChangesNothingAndItsUpMatrixIsZero) {
   for (const LoraInit init : {LoraInit::kaiming, LoraInit::gaussian}) {
     Layers layers;
-    LoraConfig config = config_for({"unet.attn1.to_q"});
+    AdapterConfig config = config_for({"unet.attn1.to_q"});
     config.init = init;
     AdapterSet set = AdapterSet::create(config, layers.components(), Rng(1));
     ASSERT_EQ(set.bound().size(), 1u);
-    EXPECT_EQ(set.bound()[0].adapter->up.abs().max().item<double>(), 0);
-    EXPECT_GT(set.bound()[0].adapter->down.abs().max().item<double>(), 0);
+    EXPECT_EQ(lora_of(set.bound()[0]).up.abs().max().item<double>(), 0);
+    EXPECT_GT(lora_of(set.bound()[0]).down.abs().max().item<double>(), 0);
     const Tensor x = at::randn({7, 6}), before = layers.linear(x);
     const ActiveAdapters active({{&set, 1.0}});
     EXPECT_TRUE(at::equal(layers.linear(x), before));
@@ -132,14 +133,14 @@ TEST(LoraTest, SeveralSetsAddUp) {
 
 TEST(LoraTest, LargeConvolutionsHaveTheirOwnRankAndAlpha) {
   Layers layers;
-  LoraConfig config = config_for({"*.to_q", "*.proj_in", "*.conv1"});
+  AdapterConfig config = config_for({"*.to_q", "*.proj_in", "*.conv1"});
   config.conv_rank = 2;
   config.conv_alpha = 1;
   const AdapterSet set = AdapterSet::create(config, layers.components(), Rng(1));
   for (const auto& bound : set.bound()) {
     const bool large = bound.path == "unet.conv1";
-    EXPECT_EQ(bound.adapter->rank(), large ? 2 : 3) << bound.path;
-    EXPECT_EQ(bound.adapter->alpha, large ? 1 : 6) << bound.path;
+    EXPECT_EQ(lora_of(bound).rank(), large ? 2 : 3) << bound.path;
+    EXPECT_EQ(lora_of(bound).alpha, large ? 1 : 6) << bound.path;
   }
   EXPECT_EQ(set.numel(), 3 * (6 + 10) + 3 * (4 + 6) + 2 * (4 * 9 + 8));
 }
@@ -149,7 +150,7 @@ TEST(LoraTest, AdaptersOfOneSeedAreTheSameWhateverElseIsSelected) {
   const AdapterSet all = AdapterSet::create(config_for({"*.to_q", "*.conv1"}), layers.components(), Rng(5));
   const AdapterSet one = AdapterSet::create(config_for({"*.conv1"}), layers.components(), Rng(5));
   ASSERT_EQ(all.bound()[1].path, one.bound()[0].path);
-  EXPECT_TRUE(at::equal(all.bound()[1].adapter->down, one.bound()[0].adapter->down));
+  EXPECT_TRUE(at::equal(lora_of(all.bound()[1]).down, lora_of(one.bound()[0]).down));
 }
 
 TEST(LoraTest, EmbeddingsAndPatternsWithoutLayersAreRefusedByName) {

@@ -7,6 +7,7 @@
 #include "generate/embeddings.h"
 #include "generate/generate.h"
 #include "weights/adapter_file.h"
+#include "adapters/lora.h"
 #include "weights/tiny_model.h"
 
 namespace emulsion::generate {
@@ -18,15 +19,16 @@ class NamedTest : public ::testing::Test {
  protected:
   /// A LoRA on U-Net and text encoder.
   void save_lora(const std::string& name, uint64_t seed, const std::map<std::string, std::string>& metadata = {}) {
-    adapters::LoraConfig config;
+    adapters::AdapterConfig config;
     config.targets = {"unet.*.attn*.to_*", "text_encoder.*.q_proj"};
     adapters::AdapterSet set = adapters::AdapterSet::create(config, model.components(), Rng(seed));
     uint64_t address = 0;
     for (auto& bound : set.bound()) {
-      bound.adapter->up = Rng(seed).normal(bound.adapter->up.sizes(), Purpose::init, ++address);
+      Tensor& up = dynamic_cast<adapters::LoraAdapter&>(*bound.adapter).up;
+      up = Rng(seed).normal(up.sizes(), Purpose::init, ++address);
     }
     std::filesystem::create_directories((folder / name).parent_path());
-    weights::save_adapter(folder / (name + ".safetensors"), set, weights::AdapterNaming::kohya, metadata);
+    weights::save_adapter(folder / (name + ".safetensors"), set, weights::LayerNames(model), weights::AdapterNaming::kohya, metadata);
   }
   /// One step of drawing, which shows what acts.
   Tensor draw() {

@@ -94,6 +94,8 @@ class CutBatchTest : public ::testing::TestWithParam<const char*> {
     }
     LoraMethod lora;
     lora.targets = {"unet.*.to_*", "text_encoder.*.fc1"};
+    lora.algo = kind == "loha" ? adapters::Algorithm::loha : adapters::Algorithm::lora;
+    lora.dora = kind == "dora";
     config.method = lora;
     auto made = make_lora_method(config, test::tiny_model());
     for (const Trainable& trainable : made->trainables()) {  // with up at zero, down gets no gradient
@@ -178,7 +180,7 @@ TEST_P(CutBatchTest, GradientCheckpointingChangesNoBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora"));
+INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora", "loha", "dora"));
 
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
   const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());

@@ -1,0 +1,72 @@
+// Which adapters to train: the fields of a run file's [method].
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace emulsion::adapters {
+
+enum class Algorithm { lora, loha, lokr, ia3, oft, glora, full };
+constexpr auto enum_names(Algorithm) {
+  return std::to_array<std::pair<Algorithm, const char*>>({{Algorithm::lora, "lora"},
+                                                           {Algorithm::loha, "loha"},
+                                                           {Algorithm::lokr, "lokr"},
+                                                           {Algorithm::ia3, "ia3"},
+                                                           {Algorithm::oft, "oft"},
+                                                           {Algorithm::glora, "glora"},
+                                                           {Algorithm::full, "full"}});
+}
+
+enum class LoraInit { kaiming, gaussian };
+constexpr auto enum_names(LoraInit) {
+  return std::to_array<std::pair<LoraInit, const char*>>({{LoraInit::kaiming, "kaiming"}, {LoraInit::gaussian, "gaussian"}});
+}
+
+struct AdapterConfig {
+  Algorithm algo = Algorithm::lora;
+  int64_t rank = 16;
+  double alpha = 16;
+  int64_t conv_rank = 0;
+  double conv_alpha = 0;
+  bool rank_stabilised = false;
+  LoraInit init = LoraInit::kaiming;
+  bool dora = false;
+  bool tucker = false;
+  int64_t factor = -1;
+  bool decompose_both = false;
+  bool full_matrix = false;
+  bool on_input = false;
+  double constraint = 0;
+  bool rescale = false;
+  std::vector<std::string> targets = {"unet.*.attn*.to_*"};
+
+  template <class V>
+  void fields(V& v) {
+    v("algo", algo,
+      "How the weights change. lora: up down. loha: product of two low-rank matrices, number by number. lokr: Kronecker product. "
+      "ia3: a factor per channel. oft: a rotation of the outputs. glora: W a1 a2 + b1 b2. full: every number.");
+    v("rank", rank, "Rank of the update of linear layers and 1x1 convolutions; oft: size of a block.").min(1).max(1024);
+    v("alpha", alpha, "Numerator of the scale: scale = alpha / rank. Not for ia3, oft and full.").above(0);
+    v("conv_rank", conv_rank, "Rank of the update of larger convolutions; 0: that of `rank`.").min(0).max(1024);
+    v("conv_alpha", conv_alpha, "Alpha of larger convolutions; 0: that of `alpha`.").min(0);
+    v("rank_stabilised", rank_stabilised, "scale = alpha / sqrt(rank) instead (rsLoRA, arXiv:2312.03732).");
+    v("init", init, "How lora's `down` starts: kaiming is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), gaussian N(0, 1/rank^2). `up` starts at zero.");
+    v("dora", dora, "lora, loha, lokr: length and direction of each output's weights train apart (DoRA, arXiv:2402.09353).");
+    v("tucker", tucker, "lora, loha, lokr on larger convolutions: a Tucker decomposition, which has fewer numbers.");
+    v("factor", factor, "lokr: size of the small factor where it divides; -1: as near to square as the layer allows.").min(-1);
+    v("decompose_both", decompose_both, "lokr: the small factor has low rank, too.");
+    v("full_matrix", full_matrix, "lokr: neither factor has low rank.");
+    v("on_input", on_input, "ia3: a factor per input instead of per output.");
+    v("constraint", constraint, "oft: largest norm of the rotation, times the number of outputs; 0: none.").min(0);
+    v("rescale", rescale, "oft: a factor per output besides.");
+    v("targets", targets, "Glob patterns over layer paths like unet.mid_block.attentions.0.proj_in; a leading '!' excludes.");
+  }
+};
+
+/// Rules across fields. Throws Error{config} naming them.
+void validate(const AdapterConfig& config);
+
+}  // namespace emulsion::adapters

@@ -1,0 +1,366 @@
+#include "adapters/weight_adapter.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "nn/init.h"
+#include "nn/param_store.h"
+
+namespace emulsion::adapters {
+namespace {
+
+using nn::InitKind;
+
+// --- what each kind wants ------------------------------------------------------------------------------------------------------
+
+/// A product of two matrices, or of two and a core: core [i, j, kh, kw], a [i, out], b [j, in].
+Tensor tucker(const Tensor& core, const Tensor& a, const Tensor& b) { return at::einsum("ijkl,ip,jr->prkl", {core, a, b}); }
+
+Tensor lora_update(const AdapterParts& p, const Tensor& w) {
+  const Tensor up = p.need("lora_up.weight").flatten(1), down = p.need("lora_down.weight"), mid = p.find("lora_mid.weight");
+  if (mid.defined()) return tucker(mid, up.t(), down.flatten(1));
+  return at::mm(up, down.flatten(1)).reshape(w.sizes());
+}
+
+Tensor loha_factor(const AdapterParts& p, const Tensor& w, const char* a, const char* b, const char* core) {
+  if (p.find(core).defined()) return tucker(p.find(core), p.need(a), p.need(b));
+  return at::mm(p.need(a), p.need(b)).reshape(w.sizes());
+}
+
+Tensor loha_update(const AdapterParts& p, const Tensor& w) {
+  return loha_factor(p, w, "hada_w1_a", "hada_w1_b", "hada_t1") * loha_factor(p, w, "hada_w2_a", "hada_w2_b", "hada_t2");
+}
+
+Tensor lokr_update(const AdapterParts& p, const Tensor& w) {
+  const Tensor small = p.find("lokr_w1").defined() ? p.find("lokr_w1") : at::mm(p.need("lokr_w1_a"), p.need("lokr_w1_b"));
+  Tensor large = p.find("lokr_w2");
+  if (!large.defined()) {
+    const Tensor &a = p.need("lokr_w2_a"), &b = p.need("lokr_w2_b"), &core = p.find("lokr_t2");
+    large = core.defined() ? tucker(core, a, b) : at::mm(a, b);
+  }
+  const int64_t out = small.size(0) * large.size(0);
+  return at::kron(small, large.flatten(1)).reshape({out, -1}).view(w.sizes());  // [out, in kh kw]: the small factor is over channels
+}
+
+Tensor glora_update(const AdapterParts& p, const Tensor& w) {
+  const Tensor a = at::mm(p.need("a1.weight").flatten(1), p.need("a2.weight").flatten(1));
+  const Tensor b = at::mm(p.need("b1.weight").flatten(1), p.need("b2.weight").flatten(1));
+  return at::einsum("oi...,ij->oj...", {w, a}) + b.reshape(w.sizes());
+}
+
+Tensor ia3_weight(const AdapterParts& p, const Tensor& w, bool on_input) {
+  std::vector<int64_t> shape(w.dim(), 1);
+  shape[on_input ? 1 : 0] = w.size(on_input ? 1 : 0);
+  return w * (1 + p.need("weight").reshape(shape));
+}
+
+Tensor oft_weight(const AdapterParts& p, const Tensor& w, double constraint) {
+  const Tensor& blocks = p.need("oft_blocks");
+  Tensor q = blocks - blocks.transpose(1, 2);
+  if (constraint > 0) {
+    const Tensor norm = q.norm() + 1e-8;
+    const double largest = constraint * static_cast<double>(w.size(0));
+    q = q * at::clamp_max(largest / norm, 1);
+  }
+  const Tensor eye = at::eye(blocks.size(1), q.options());
+  const Tensor r = at::matmul(eye + q, at::linalg_inv(eye - q));
+  const Tensor rows = w.reshape({blocks.size(0), blocks.size(1), -1});
+  const Tensor turned = at::matmul(r.transpose(1, 2), rows).reshape(w.sizes());
+  const Tensor& rescale = p.find("rescale");
+  return rescale.defined() ? rescale * turned : turned;
+}
+
+/// The direction of w at the length that `magnitude` says, per output [out, 1..] or per input [1, in, 1..].
+Tensor with_magnitude(const Tensor& w, const Tensor& magnitude) {
+  std::vector<int64_t> others;
+  for (int64_t d = 0; d < w.dim(); ++d) {
+    if (magnitude.size(d) == 1) others.push_back(d);
+  }
+  const Tensor norm = w.detach().norm(2, others, /*keepdim=*/true) + std::numeric_limits<float>::epsilon();
+  return w * (magnitude / norm);
+}
+
+// --- the kinds as data ---------------------------------------------------------------------------------------------------------
+
+struct WeightKind {
+  Algorithm algorithm;
+  std::vector<const char*> names;                             // its tensors in files
+  Tensor (*update)(const AdapterParts&, const Tensor&);       // null: not a sum of W and something
+  std::vector<std::pair<const char*, int>> rank;              // the tensor and dimension that say the rank; the first that is there
+};
+
+const std::array<WeightKind, 7> kKinds = {{
+    {Algorithm::lora, {"lora_up.weight", "lora_down.weight", "lora_mid.weight"}, lora_update, {{"lora_down.weight", 0}}},
+    {Algorithm::loha,
+     {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"},
+     loha_update,
+     {{"hada_w1_b", 0}}},
+    {Algorithm::lokr,
+     {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
+     lokr_update,
+     {{"lokr_w2_b", 0}, {"lokr_w1_b", 0}}},
+    {Algorithm::ia3, {"weight"}, nullptr, {}},
+    {Algorithm::oft, {"oft_blocks", "rescale"}, nullptr, {}},
+    {Algorithm::glora, {"a1.weight", "a2.weight", "b1.weight", "b2.weight"}, glora_update, {{"b2.weight", 0}}},
+    {Algorithm::full, {"diff", "diff_b"}, [](const AdapterParts& p, const Tensor&) { return p.need("diff"); }, {}},
+}};
+
+const WeightKind& kind_of(Algorithm algorithm) {
+  for (const WeightKind& kind : kKinds) {
+    if (kind.algorithm == algorithm) return kind;
+  }
+  throw Error(ErrorCode::internal, "an algorithm without a row in kKinds");
+}
+
+bool has_dora(Algorithm algorithm) {
+  return algorithm == Algorithm::lora || algorithm == Algorithm::loha || algorithm == Algorithm::lokr;
+}
+
+}  // namespace
+
+const Tensor& AdapterParts::find(std::string_view name) const {
+  static const Tensor none;
+  for (const auto& [key, value] : tensors_) {
+    if (key == name) return value;
+  }
+  return none;
+}
+
+const Tensor& AdapterParts::need(std::string_view name) const {
+  const Tensor& found = find(name);
+  EMULSION_CHECK(found.defined(), format, "[adapter] the tensor '{}' is missing", name);
+  return found;
+}
+
+WeightAdapter::WeightAdapter(const nn::Leaf& leaf, Algorithm algorithm, AdapterParts parts, double alpha, bool on_input)
+    : Adapter(leaf), algorithm_(algorithm), parts_(std::move(parts)), alpha_(alpha), on_input_(on_input) {
+  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported, "[adapter] '{}' is an embedding", leaf.path);
+  const Tensor w = at::empty(leaf.weight->shape, at::TensorOptions(at::kMeta).dtype(at::kFloat));
+  NamedTensors shapes;
+  for (const auto& [name, value] : parts_.all()) shapes.emplace_back(name, value.to(w.options()));
+  std::string reason = "another shape comes out";
+  bool fits = false;
+  try {
+    fits = wanted(AdapterParts(shapes), w).sizes() == w.sizes();
+    const Tensor& bias = parts_.find("diff_b");
+    fits = fits && (!bias.defined() || (leaf.bias != nullptr && bias.sizes() == at::IntArrayRef(leaf.bias->shape)));
+  } catch (const c10::Error& error) {
+    reason = error.what_without_backtrace();
+  }
+  if (fits) return;
+  std::vector<std::string> given;
+  for (const auto& [name, value] : parts_.all()) given.push_back(fmt::format("{} [{}]", name, fmt::join(value.sizes(), ", ")));
+  throw Error(ErrorCode::shape, fmt::format("[adapter] '{}': expected tensors for a weight [{}], got {} ({}); was it trained on "
+                                            "another model?",
+                                            leaf.path, fmt::join(w.sizes(), ", "), fmt::join(given, ", "), reason));
+}
+
+/// The weight at strength 1, float32.
+Tensor WeightAdapter::wanted(const AdapterParts& parts, const Tensor& w) const {
+  if (algorithm_ == Algorithm::ia3) return ia3_weight(parts, w, on_input_);
+  if (algorithm_ == Algorithm::oft) return oft_weight(parts, w, alpha_);
+  const double rank = rank_of(algorithm_, parts);
+  const Tensor sum = at::add(w, kind_of(algorithm_).update(parts, w), rank > 0 ? alpha_ / rank : 1.0);
+  const Tensor& magnitude = parts.find("dora_scale");
+  return magnitude.defined() ? with_magnitude(sum, magnitude) : sum;
+}
+
+Tensor WeightAdapter::map_weight(const Tensor& w) const {
+  if (strength == 0) return w;
+  const Tensor base = w.to(at::kFloat), all = wanted(parts_, base);
+  return (strength == 1 ? all : base + strength * (all - base)).to(w.scalar_type()).contiguous(nn::layout_of(w));
+}
+
+Tensor WeightAdapter::map_output(const Tensor& y, const Tensor&) const {
+  const Tensor& bias = parts_.find("diff_b");
+  if (!bias.defined() || strength == 0) return y;
+  const Tensor shaped = leaf_.kind == nn::LeafKind::conv2d ? bias.view({1, -1, 1, 1}) : bias;
+  return y + (strength * shaped).to(y.scalar_type());
+}
+
+std::vector<Adapter::Part> WeightAdapter::parts() {
+  std::vector<Part> all;
+  for (auto& [name, tensor] : parts_.all()) all.push_back({name, &tensor});
+  return all;
+}
+
+NamedTensors WeightAdapter::constants() const {
+  if (algorithm_ == Algorithm::full) return {};
+  if (algorithm_ == Algorithm::ia3) return {{"on_input", at::scalar_tensor(on_input_ ? 1 : 0, at::kLong)}};
+  return {{"alpha", at::scalar_tensor(alpha_, at::kFloat)}};
+}
+
+std::optional<Algorithm> algorithm_of(std::string_view name) {
+  for (const WeightKind& kind : kKinds) {
+    for (const char* tensor : kind.names) {
+      if (name == tensor) return kind.algorithm;
+    }
+  }
+  return std::nullopt;
+}
+
+double rank_of(Algorithm algorithm, const AdapterParts& parts) {
+  for (const auto& [name, dimension] : kind_of(algorithm).rank) {
+    if (parts.find(name).defined()) return static_cast<double>(parts.find(name).size(dimension));
+  }
+  return 0;
+}
+
+std::pair<int64_t, int64_t> factorization(int64_t n, int64_t factor) {
+  if (factor > 0 && n % factor == 0) return std::minmax(factor, n / factor);
+  const int64_t limit = factor < 0 ? n : factor;
+  int64_t small = 1;
+  for (int64_t candidate = 2; candidate <= limit && candidate * candidate <= n; ++candidate) {
+    if (n % candidate == 0) small = candidate;
+  }
+  return {small, n / small};
+}
+
+// --- fresh ones ----------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Draws the tensors of a fresh adapter: names, shapes and how they start, as LyCORIS starts them.
+class Fresh {
+ public:
+  Fresh(const AdapterConfig& config, const nn::Leaf& leaf, int64_t rank, const std::string& name, const Rng& rng)
+      : config_(config), shape_(leaf.weight->shape), rank_(rank), name_(name), rng_(rng) {
+    out_ = shape_[0];
+    in_ = shape_[1];
+    for (size_t d = 2; d < shape_.size(); ++d) kernel_ *= shape_[d];
+    tucker_ = config.tucker && kernel_ > 1;
+  }
+
+  AdapterParts made(const nn::Leaf& leaf) {
+    switch (config_.algo) {
+      case Algorithm::lora: lora(); break;
+      case Algorithm::loha: loha(); break;
+      case Algorithm::lokr: lokr(); break;
+      case Algorithm::ia3: ia3(); break;
+      case Algorithm::oft: oft(); break;
+      case Algorithm::glora: glora(); break;
+      case Algorithm::full: full(leaf); break;
+    }
+    if (config_.dora) {
+      std::vector<int64_t> others;
+      for (size_t d = 1; d < shape_.size(); ++d) others.push_back(static_cast<int64_t>(d));
+      tensors_.emplace_back("dora_scale", leaf.weight->value.detach().to(at::kFloat).norm(2, others, true).contiguous());
+    }
+    return AdapterParts(std::move(tensors_));
+  }
+
+ private:
+  void add(const char* part, InitKind kind, double gain, std::vector<int64_t> shape) {
+    tensors_.emplace_back(part, nn::draw(kind, gain, shape, rng_, name_ + "." + part));
+  }
+  void random(const char* part, std::vector<int64_t> shape) { add(part, InitKind::uniform_fan_in, 1, std::move(shape)); }
+  void zeros(const char* part, std::vector<int64_t> shape) { add(part, InitKind::zeros, 1, std::move(shape)); }
+
+  std::vector<int64_t> core() const { return {rank_, rank_, shape_[2], shape_[3]}; }
+  /// `first` and `second` with as many ones as the weight's kernel has dimensions.
+  std::vector<int64_t> pointwise(int64_t first, int64_t second) const {
+    std::vector<int64_t> result(shape_.size(), 1);
+    result[0] = first;
+    result[1] = second;
+    return result;
+  }
+
+  void lora() {
+    std::vector<int64_t> down = tucker_ ? pointwise(rank_, in_) : shape_;
+    down[0] = rank_;
+    if (config_.init == LoraInit::kaiming) random("lora_down.weight", down);
+    else add("lora_down.weight", InitKind::normal, 1.0 / static_cast<double>(rank_), down);
+    zeros("lora_up.weight", pointwise(out_, rank_));
+    if (tucker_) random("lora_mid.weight", core());
+  }
+
+  void loha() {
+    const auto wide = tucker_ ? std::vector<int64_t>{rank_, in_} : std::vector<int64_t>{rank_, in_ * kernel_};
+    const auto tall = tucker_ ? std::vector<int64_t>{rank_, out_} : std::vector<int64_t>{out_, rank_};
+    add("hada_w1_a", InitKind::normal, 0.1, tall);
+    add("hada_w1_b", InitKind::normal, 1, wide);
+    zeros("hada_w2_a", tall);
+    add("hada_w2_b", InitKind::normal, 1, wide);
+    if (!tucker_) return;
+    add("hada_t1", InitKind::normal, 0.1, core());
+    add("hada_t2", InitKind::normal, 0.1, core());
+  }
+
+  void lokr() {
+    const auto [out_small, out_large] = factorization(out_, config_.factor);
+    const auto [in_small, in_large] = factorization(in_, config_.factor);
+    const auto low = [&](int64_t a, int64_t b) { return !config_.full_matrix && 2 * rank_ < std::max(a, b); };
+    if (config_.decompose_both && low(out_small, in_small)) {
+      random("lokr_w1_a", {out_small, rank_});
+      random("lokr_w1_b", {rank_, in_small});
+    } else {
+      random("lokr_w1", {out_small, in_small});
+    }
+    std::vector<int64_t> whole = shape_;
+    whole[0] = out_large;
+    whole[1] = in_large;
+    if (!low(out_large, in_large)) return zeros("lokr_w2", whole);
+    if (tucker_) {
+      random("lokr_t2", core());
+      random("lokr_w2_a", {rank_, out_large});
+      return zeros("lokr_w2_b", {rank_, in_large});
+    }
+    random("lokr_w2_a", {out_large, rank_});
+    zeros("lokr_w2_b", {rank_, in_large * kernel_});
+  }
+
+  void ia3() {
+    const int64_t count = config_.on_input ? in_ : out_;
+    std::vector<int64_t> shape(shape_.size(), 1);
+    shape[1] = count;
+    zeros("weight", shape_.size() == 2 ? std::vector<int64_t>{count} : shape);
+  }
+
+  void oft() {
+    const auto [block, count] = factorization(out_, rank_);
+    zeros("oft_blocks", {count, block, block});
+    if (config_.rescale) add("rescale", InitKind::ones, 1, pointwise(out_, 1));
+  }
+
+  void glora() {
+    random("a1.weight", pointwise(in_, rank_));
+    zeros("a2.weight", pointwise(rank_, in_));
+    zeros("b1.weight", pointwise(out_, rank_));
+    std::vector<int64_t> down = shape_;
+    down[0] = rank_;
+    random("b2.weight", down);
+  }
+
+  void full(const nn::Leaf& leaf) {
+    zeros("diff", shape_);
+    if (leaf.bias != nullptr) zeros("diff_b", leaf.bias->shape);
+  }
+
+  const AdapterConfig& config_;
+  const std::vector<int64_t> shape_;
+  int64_t rank_, out_ = 0, in_ = 0, kernel_ = 1;
+  bool tucker_ = false;
+  std::string name_;
+  const Rng& rng_;
+  NamedTensors tensors_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightAdapter> new_weight_adapter(const AdapterConfig& config, const nn::Leaf& leaf, int64_t rank, double alpha,
+                                                  const std::string& name, const Rng& rng) {
+  AdapterParts parts = Fresh(config, leaf, rank, name, rng).made(leaf);
+  const double stored = config.algo == Algorithm::oft ? config.constraint : alpha;
+  return std::make_unique<WeightAdapter>(leaf, config.algo, std::move(parts), stored, config.on_input);
+}
+
+void validate(const AdapterConfig& config) {
+  EMULSION_CHECK(!config.dora || has_dora(config.algo), config,
+                 "[method] dora = true needs algo = \"lora\", \"loha\" or \"lokr\"; switch it off");
+  EMULSION_CHECK(!config.tucker || has_dora(config.algo), config,
+                 "[method] tucker = true needs algo = \"lora\", \"loha\" or \"lokr\"; switch it off");
+}
+
+}  // namespace emulsion::adapters

@@ -168,9 +168,12 @@ void PhaseReporter::end(const std::string& summary) {
   const std::lock_guard lock(mutex_);
   if (phases_.empty()) return;
   show_end(phases_.back(), summary);
-  const double began = phases_.back().began;
   phases_.pop_back();
-  if (!phases_.empty()) phases_.back().leave_out(world_.now() - began);
+}
+
+void PhaseReporter::resume() {
+  const std::lock_guard lock(mutex_);
+  if (!phases_.empty()) phases_.back().resume(world_.now());
 }
 
 void PhaseReporter::note(const std::string& text) {

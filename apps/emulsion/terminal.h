@@ -33,8 +33,8 @@ class Phase {
   /// So much is done now.
   void advance(int64_t done, double now);
 
-  /// A phase within this one took these seconds: they say nothing about this one's speed.
-  void leave_out(double seconds) { last_ += seconds; }
+  /// What passed since the last `advance` says nothing about its speed.
+  void resume(double now) { last_ = now; }
 
   /// Seconds per unit, recent ones counting most (their weight falls to 1/e in 30 s); 0 if unknown.
   double seconds_per_unit() const;
@@ -60,6 +60,7 @@ class PhaseReporter : public Reporter {
 
   void begin(const std::string& what, int64_t total, const std::string& unit, int64_t done) final;
   void advance(int64_t done, const Figures& figures) final;
+  void resume() final;
   void end(const std::string& summary) final;
   void note(const std::string& text) final;
 

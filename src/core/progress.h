@@ -19,6 +19,8 @@ class Reporter {
   virtual void begin(const std::string& what, int64_t total, const std::string& unit, int64_t done = 0) {}
   /// So much of the phase is done.
   virtual void advance(int64_t done, const Figures& figures = {}) {}
+  /// What took place since the last report (a preview, a checkpoint) was not the phase's work, and says nothing about its speed.
+  virtual void resume() {}
   /// The phase is over. `summary` may be empty.
   virtual void end(const std::string& summary = "") {}
   /// Something that the user should read, on a line of its own.
@@ -37,6 +39,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void advance(int64_t done, const Figures& figures = {}) { reporter_.advance(done, figures); }
+  void resume() { reporter_.resume(); }
 
  private:
   Reporter& reporter_;

@@ -133,6 +133,7 @@ Batch BatchSource::load_without_pixels(int64_t batch_index) const {
     batch.ids.push_back(sample.id);
     const Choices choices = choose(config_, seed_, item.draw);
     batch.flipped.push_back(choices.flip);
+    batch.weights.push_back(sample.weight);
     sizes.push_back(at::tensor(size_ids(sample, plan_.fit(item.sample), choices)));
   }
   batch.size_ids = at::stack(sizes);
@@ -169,11 +170,12 @@ Tensor BatchSource::picture(int64_t sample, bool flip) const {
 
 Batch part_of(const Batch& batch, int64_t first, int64_t count) {
   const auto part = [&]<class T>(const std::vector<T>& all) {
-    return std::vector<T>(all.begin() + first, all.begin() + first + count);
+    return all.empty() ? all : std::vector<T>(all.begin() + first, all.begin() + first + count);
   };
   const auto rows = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
   return {batch.index,       rows(batch.pixels), part(batch.captions), part(batch.samples),
-          part(batch.draws), part(batch.ids),    part(batch.flipped),  rows(batch.size_ids)};
+          part(batch.draws), part(batch.ids),    part(batch.flipped),  part(batch.weights),
+          rows(batch.size_ids)};
 }
 
 }  // namespace emulsion::data

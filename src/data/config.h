@@ -19,6 +19,7 @@ constexpr auto enum_names(Crop) {
 struct SourceConfig {
   std::string path;
   int64_t repeats = 1;
+  double weight = 1;
   std::string caption;
   std::string caption_prefix;
   std::string trigger;
@@ -30,6 +31,7 @@ struct SourceConfig {
     v("repeats", repeats, "How often each picture is seen per epoch; times N of an N_name folder.")
         .min(1)
         .max(100000);
+    v("weight", weight, "What the loss of its pictures counts.").min(0);
     v("caption", caption, "One caption for every picture, instead of those that lie beside them.");
     v("caption_prefix", caption_prefix, "Put before every caption.");
     v("trigger", trigger,

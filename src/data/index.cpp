@@ -142,6 +142,7 @@ class SourceScan {
     sample.id = relative.generic_string();
     const Repeated repeated = repeats_of(relative, root_);
     sample.repeats = source_.repeats * repeated.repeats;
+    sample.weight = source_.weight;
     std::string format;
     try {
       const auto info = io::probe_image(picture);

@@ -20,6 +20,7 @@ struct Sample {
   int64_t width = 0, height = 0;      // pixels, upright
   bool has_alpha = false;
   int64_t repeats = 1;  // per epoch
+  double weight = 1;    // of its loss
 };
 
 /// A file that is left out, or used other than its owner may expect.

@@ -1,5 +1,7 @@
 #include "train/config.h"
 
+#include <algorithm>
+
 #include "config/config.h"
 #include "core/error.h"
 
@@ -24,6 +26,11 @@ void validate(const RunConfig& config) {
        "model.path and model.vae are both empty; a new diffusion model needs an autoencoder: train one with "
        "method.type = \"autoencoder\" and give its folder as model.vae");
   rule(!config.data.sources.empty(), "data.sources is empty; name at least one folder: [[data.sources]] path = \"...\"");
+  const bool autoencoder = std::holds_alternative<AutoencoderMethod>(config.method);
+  rule(!autoencoder || config.priors.empty(), "priors need a method that draws; method.type = \"autoencoder\" does not");
+  rule(!autoencoder || std::ranges::all_of(config.data.sources, [](const auto& source) { return source.weight == 1; }),
+       "data.sources.weight is not used by method.type = \"autoencoder\"; take it out");
+  rule(config.priors.empty() || !config.model.path.empty(), "priors need a model that knows the class; give model.path");
   rule(config.name.find('/') == std::string::npos && !config.name.empty() && config.name[0] != '.',
        fmt::format("name = \"{}\" must be a plain file name", config.name));
   rule(!(config.schedule.warmup_steps > 0 && config.schedule.warmup_fraction > 0),

@@ -119,6 +119,29 @@ struct EmaOptions : optim::EmaConfig {
   }
 };
 
+/// A class whose look is preserved, see train/prior.h.
+struct PriorConfig {
+  std::string prompt;
+  std::string path;
+  int64_t count = 100;
+  double weight = 1;
+  std::string negative;
+  int64_t steps = 25;
+  double cfg = 7;
+  int64_t seed = 0;
+  template <class V>
+  void fields(V& v) {
+    v("prompt", prompt, "What the class is called: \"a photo of a dog\". Caption of its pictures.").required();
+    v("path", path, "Folder of class pictures; missing ones are drawn into it. Empty: prior-N in the run's folder.");
+    v("count", count, "How many class pictures there shall be.").min(1).max(100000);
+    v("weight", weight, "What their loss counts; the others' counts 1.").min(0);
+    v("negative", negative, "Negative prompt for drawing them.");
+    v("steps", steps, "Sampling steps for drawing them.").min(1).max(1000);
+    v("cfg", cfg, "Guidance scale for drawing them.").min(0);
+    v("seed", seed, "Seed of the first one; the next ones count up.").min(0);
+  }
+};
+
 enum class GradientCheckpointing { automatic, never, always };
 constexpr auto enum_names(GradientCheckpointing) {
   return std::to_array<std::pair<GradientCheckpointing, const char*>>(
@@ -142,6 +165,7 @@ struct RunConfig {
   MethodConfig method;
   ModelConfig model;
   data::DataConfig data;
+  std::vector<PriorConfig> priors;
   diffusion::NoiseScheduleConfig noise;
   diffusion::Prediction prediction = diffusion::Prediction::epsilon;
   diffusion::ObjectiveConfig objective;
@@ -175,6 +199,7 @@ struct RunConfig {
     v("method", method, "What is trained.");
     v("model", model, "What it starts from.");
     v("data", data, "The pictures.");
+    v("priors", priors, "Classes whose look is preserved: their pictures, drawn by the model before training, train along.");
     v("noise", noise, "Noise schedule of a new model; a loaded one brings its own.");
     v("prediction", prediction, "What a new model's network predicts; a loaded one brings its own.");
     v("objective", objective, "The denoising loss.");

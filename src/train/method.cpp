@@ -9,6 +9,10 @@ Loss Method::replay(const DenoisingInputs&, const Tensor&) {
   throw Error(ErrorCode::unsupported, "[replay] only methods that train a denoiser take recorded inputs");
 }
 
+void Method::draw_class_pictures(const PriorConfig&, const std::filesystem::path&, Reporter&) {
+  throw Error(ErrorCode::unsupported, "[priors] this method draws nothing, so that it has no class pictures");
+}
+
 std::unique_ptr<Method> make_method(const RunConfig& config) {
   if (std::holds_alternative<AutoencoderMethod>(config.method)) return make_autoencoder_method(config);
   if (std::holds_alternative<DiffusionMethod>(config.method)) return make_diffusion_method(config);

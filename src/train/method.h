@@ -39,6 +39,10 @@ class Method {
   virtual std::string describe() const = 0;
   virtual std::vector<Trainable> trainables() = 0;
 
+  /// Pictures for prior preservation that are not there yet, by the model as it is before training.
+  /// Throws Error{unsupported} where nothing can be drawn.
+  virtual void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, Reporter& reporter);
+
   /// Work before the first step, such as encoding every picture once. Resumable; checks for a wish to stop.
   virtual void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) {}
   /// Whether batches need pixels (after `prepare`).

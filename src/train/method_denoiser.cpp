@@ -5,6 +5,7 @@
 #include "core/stop.h"
 #include "generate/generate.h"
 #include "io/hash.h"
+#include "train/prior.h"
 #include "train/methods.h"
 
 namespace emulsion::train {
@@ -179,6 +180,7 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
                                              address.micro_batch * total + address.first, count, total * config_.accumulate,
                                              denoising_.schedule.size());
   in.conditioning = conditioning(batch, whole.captions);
+  if (!batch.weights.empty()) in.weights = at::tensor(batch.weights, at::kFloat);
   return denoising_(model_.unet->net, in);
 }
 
@@ -189,6 +191,10 @@ Loss DenoiserMethod::replay(const DenoisingInputs& inputs, const Tensor& input_i
   if (!recorded) in.conditioning.context = model_.need_text_encoder("recorded input_ids").forward(input_ids).last;
   in.conditioning = in.conditioning.to(at::TensorOptions(dtype));
   return denoising_(model_.unet->net, in);
+}
+
+void DenoiserMethod::draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, Reporter& reporter) {
+  train::draw_class_pictures(prior, folder, config_.data.resolution, model_, reporter);
 }
 
 Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& reporter) {

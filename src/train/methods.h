@@ -34,6 +34,8 @@ class DenoiserMethod : public Method {
   Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids) override;
   Tensor preview(const data::BatchSource& source, Reporter& reporter) override;
 
+  void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, Reporter& reporter) override;
+
   models::Model& model() { return model_; }
 
  protected:

@@ -23,6 +23,7 @@ struct DenoisingInputs {
   Tensor noise;      // [B, C, h, w] float32, standard normal
   Tensor timesteps;  // [B] int64
   models::Conditioning conditioning;
+  Tensor weights = {};  // [B] float32, of the losses; undefined: 1 each
 };
 
 /// What is fixed for all steps of a denoising run.

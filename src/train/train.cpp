@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
+#include "train/prior.h"
 #include "train/trainer.h"
 
 namespace emulsion::train {
@@ -40,6 +41,38 @@ void report_plan(const RunConfig& config, const data::Index& index, const data::
                  optimizer_bytes / 1e9, static_cast<double>(available_memory_bytes()) / 1e9);
 }
 
+/// The pictures of config.priors.
+class ClassPictures {
+ public:
+  explicit ClassPictures(const RunConfig& config) : config_(config) {
+    const std::filesystem::path run = std::filesystem::path(config.output) / config.name;
+    for (size_t i = 0; i < config.priors.size(); ++i) {
+      const std::string& path = config.priors[i].path;
+      folders_.push_back(path.empty() ? run / fmt::format("prior-{}", i + 1) : std::filesystem::path(path));
+    }
+  }
+
+  int64_t missing() const {
+    int64_t count = 0;
+    for (size_t i = 0; i < folders_.size(); ++i) count += missing_class_pictures(config_.priors[i], folders_[i]);
+    return count;
+  }
+
+  void draw(Method& method, Reporter& reporter) const {
+    for (size_t i = 0; i < folders_.size(); ++i) method.draw_class_pictures(config_.priors[i], folders_[i], reporter);
+  }
+
+  /// All pictures; for a dry run without those that are not drawn yet.
+  data::DataConfig sources(bool dry_run) const {
+    if (folders_.empty() || (dry_run && missing() > 0)) return config_.data;
+    return with_class_pictures(config_.data, config_.priors, folders_, data::scan(config_.data).draws());
+  }
+
+ private:
+  const RunConfig& config_;
+  std::vector<std::filesystem::path> folders_;
+};
+
 }  // namespace
 
 RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOptions& options) {
@@ -48,18 +81,28 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   EMULSION_CHECK(config.dtype == ComputeDtype::float32 || has_fast_bfloat16(), unsupported,
                  "[train] dtype = \"bfloat16\" would be many times slower than float32 on this processor, which lacks "
                  "AVX512-BF16 and AMX; use dtype = \"float32\"");
-  data::Index index = data::scan(config.data);
+  const ClassPictures classes(config);
+  std::unique_ptr<Method> method;  // made when first needed: a finished run loads no model
+  if (!options.dry_run && classes.missing() > 0) {
+    const RunFolder checked(config);  // refuses the folder of another run before anything is drawn into it
+    method = make_method(config);
+    classes.draw(*method, reporter);
+  }
+
+  const data::DataConfig pictures = classes.sources(options.dry_run);
+  data::Index index = data::scan(pictures);
   // Also when the run goes on: which pictures there are decides the order of all batches.
   data::check_pictures(index, reporter);
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
-  const data::BatchPlan plan(index, config.data, config.batch_size, static_cast<uint64_t>(config.seed));
-  const data::BatchSource source(index, config.data, plan, static_cast<uint64_t>(config.seed));
+  const data::BatchPlan plan(index, pictures, config.batch_size, static_cast<uint64_t>(config.seed));
+  const data::BatchSource source(index, pictures, plan, static_cast<uint64_t>(config.seed));
 
   if (options.dry_run) {
-    const auto method = make_method(config);
+    method = make_method(config);
     const Learner learner(config, *method);
     report_plan(config, index, plan, *method, learner.numel(), reporter);
+    if (classes.missing() > 0) reporter.note(fmt::format("{} class pictures would be drawn first", classes.missing()));
     reporter.note("dry run: nothing was trained or written");
     return {std::filesystem::path(config.output) / config.name, {}, 0};
   }
@@ -72,7 +115,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   EMULSION_CHECK(!options.resume || folder.load_state(), not_found,
                  "[train] --resume: '{}' holds no checkpoint to go on from; leave --resume out to start", folder.path().string());
 
-  const auto method = make_method(config);
+  if (!method) method = make_method(config);
   method->prepare(source, folder / "cache", reporter);
   trim_allocator();
   Trainer trainer(config, *method, source, folder, reporter);

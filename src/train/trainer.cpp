@@ -72,8 +72,9 @@ void Trainer::run() {
                               config_.steps));
     }
     const StepStats stats = step();
-    for (const auto& hook : hooks_) hook->after_step(*this, stats);
     progress.advance(step_, {{"loss", stats.loss}});
+    for (const auto& hook : hooks_) hook->after_step(*this, stats);
+    progress.resume();
   }
 }
 

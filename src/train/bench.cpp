@@ -9,6 +9,7 @@
 #include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "diffusion/training_draws.h"
 #include "models/filled.h"
 #include "nn/flops.h"
 #include "train/methods.h"

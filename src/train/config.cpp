@@ -38,6 +38,7 @@ void validate(const RunConfig& config) {
   EMULSION_CHECK(problems.empty(), config, "[run file] {}", fmt::join(problems, "\n[run file] "));
   data::validate(config.data);
   if (lora) adapters::validate(std::get<LoraMethod>(config.method));
+  diffusion::validate(config.objective);
 }
 
 }  // namespace emulsion::train

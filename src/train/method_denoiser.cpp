@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/stop.h"
+#include "diffusion/training_draws.h"
 #include "generate/generate.h"
 #include "io/hash.h"
 #include "train/prior.h"
@@ -16,7 +17,9 @@ constexpr int64_t kPreviewPixels = 512 * 512;  // of a preview's pictures that a
 constexpr generate::TextOptions kPlain = {.syntax = generate::PromptSyntax::plain};
 
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
-  return {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
+  Denoising denoising = {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
+  diffusion::validate(denoising.options, denoising.prediction, denoising.schedule);
+  return denoising;
 }
 
 /// A fingerprint of a part's weights, so that a cache never outlives them.

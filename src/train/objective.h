@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "diffusion/denoising_loss.h"
 #include "diffusion/noise_schedule.h"
 #include "diffusion/objective_options.h"
 #include "diffusion/prediction.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/enum_names.h"
+#include "core/error.h"
 #include "diffusion/sampler.h"
 #include "io/safetensors.h"
 #include "support/support.h"

@@ -1,0 +1,99 @@
+#include "diffusion/denoising_loss.h"
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace emulsion::diffusion {
+namespace {
+
+constexpr double kLargestSnr = 1000;  // of debiased, scale_v_loss and v_like_loss
+
+/// Weight of the error of what the network predicts, from the weight of the epsilon error. Without
+/// signal the error of x0 and v says nothing about epsilon.
+Tensor from_epsilon(Prediction prediction, const Tensor& weight, const Tensor& snr) {
+  if (prediction == Prediction::epsilon) return weight;
+  const Tensor factor = prediction == Prediction::v_prediction ? snr / (snr + 1) : snr;
+  return at::where(snr > 0, weight * factor, at::zeros_like(snr));
+}
+
+/// Weight of the predicted quantity's error, per unit of min(SNR, gamma); all are written without 0
+/// / 0 at SNR = 0.
+Tensor min_snr_weight(Prediction prediction, const Tensor& snr, double gamma) {
+  switch (prediction) {
+    case Prediction::epsilon:
+      return (gamma / snr).clamp_max(1);
+    case Prediction::v_prediction:
+      return snr.clamp_max(gamma) / (snr + 1);
+    case Prediction::sample:
+      return snr.clamp_max(gamma);
+  }
+  throw Error(ErrorCode::internal, "[objective] unknown prediction");
+}
+
+Tensor debiased_weight(const ObjectiveConfig& config, Prediction prediction, const Tensor& snr) {
+  const Tensor capped = snr.clamp_max(kLargestSnr);
+  if (prediction == Prediction::v_prediction && config.weight_for_v != WeightForV::converted) {
+    const Tensor weight = 1 / (capped + 1);
+    return config.weight_for_v == WeightForV::kohya ? weight : weight.sqrt();
+  }
+  return from_epsilon(prediction, capped.rsqrt(), capped);
+}
+
+Tensor p2_weight(const ObjectiveConfig& config, Prediction prediction, const Tensor& snr) {
+  if (prediction == Prediction::v_prediction && config.weight_for_v == WeightForV::onetrainer) {
+    return (snr + config.p2_k + 1).pow(-config.p2_gamma);
+  }
+  return from_epsilon(prediction, (snr + config.p2_k).pow(-config.p2_gamma), snr);
+}
+
+Tensor weighting_of(const ObjectiveConfig& config, Prediction prediction, const Tensor& snr) {
+  const double gamma = config.min_snr_gamma;
+  switch (config.weighting) {
+    case LossWeighting::none:
+      return at::ones_like(snr);
+    case LossWeighting::min_snr:
+      return min_snr_weight(prediction, snr, gamma);
+    case LossWeighting::soft_min_snr:
+      return from_epsilon(prediction, gamma / (snr + gamma), snr);
+    case LossWeighting::debiased:
+      return debiased_weight(config, prediction, snr);
+    case LossWeighting::p2:
+      return p2_weight(config, prediction, snr);
+  }
+  throw Error(ErrorCode::internal, "[objective] unknown weighting");
+}
+
+}  // namespace
+
+Tensor loss_weight(const ObjectiveConfig& config, Prediction prediction, const Tensor& snr) {
+  const Tensor ratio = snr.to(at::kFloat), capped = ratio.clamp_max(kLargestSnr);
+  Tensor weight = weighting_of(config, prediction, ratio);
+  if (config.scale_v_loss) weight = weight * (capped / (capped + 1));
+  if (config.v_like_loss > 0) weight = weight * (1 + config.v_like_loss * (1 + 1 / capped));
+  return weight;
+}
+
+Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& target, double huber_c) {
+  EMULSION_CHECK(out.sizes() == target.sizes(), shape,
+                 "[objective] expected an output of the target's shape [{}], got [{}]",
+                 fmt::join(target.sizes(), ","), fmt::join(out.sizes(), ","));
+  const Tensor difference = out.to(at::kFloat) - target.to(at::kFloat);
+  switch (kind) {
+    case PointwiseLoss::l2:
+      return difference.square();
+    case PointwiseLoss::l1:
+      return difference.abs();
+    case PointwiseLoss::huber:
+      return 2 * huber_c * ((difference.square() + huber_c * huber_c).sqrt() - huber_c);
+  }
+  throw Error(ErrorCode::internal, "[objective] unknown pointwise loss");
+}
+
+Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
+                     const Tensor& target, const Tensor& snr) {
+  const Tensor errors = pointwise_loss(config.loss, out, target, config.huber_c);
+  return errors.flatten(1).mean(1) * loss_weight(config, prediction, snr);
+}
+
+}  // namespace emulsion::diffusion

@@ -24,6 +24,9 @@ enum class Purpose : uint32_t {
   init = 7,     // weight initialisation
   sample = 8,   // generation: initial latents and ancestral noise
   dropout = 9,
+  noise_offset = 10,  // training: the colour that is added to noise
+  pyramid = 11,       // training: coarse noise
+  perturbation = 12,  // training: what only the network's input gets
 };
 
 /// The numbers at one address (seed, purpose, step, index): a small deterministic sequence.

@@ -21,6 +21,12 @@ struct Rules {
 
 void validate(const ObjectiveConfig& config) {
   Rules rule;
+  rule(!config.noise_offset_random || config.noise_offset > 0,
+       "[objective.noise_offset_random] expected objective.noise_offset above 0, got 0");
+  rule(config.noise_offset_adaptive == 0 || config.noise_offset > 0,
+       "[objective.noise_offset_adaptive] expected objective.noise_offset above 0, got 0");
+  rule(!config.input_perturbation_random || config.input_perturbation > 0,
+       "[objective.input_perturbation_random] expected objective.input_perturbation above 0, got 0");
   rule(!config.scale_v_loss || config.v_like_loss == 0,
        "[objective.scale_v_loss] is for v prediction, objective.v_like_loss for epsilon; keep one");
   rule(config.weighting != LossWeighting::p2 || config.weight_for_v != WeightForV::kohya,
@@ -32,7 +38,8 @@ void validate(const ObjectiveConfig& config) {
 void validate(const ObjectiveConfig& config, Prediction prediction, const NoiseSchedule& schedule) {
   Rules rule;
   rule(!config.scale_v_loss || prediction == Prediction::v_prediction,
-       "[objective.scale_v_loss] expected a model with prediction = \"v_prediction\"; set it to false");
+       "[objective.scale_v_loss] expected a model with prediction = \"v_prediction\"; set it to "
+       "false");
   rule(config.v_like_loss == 0 || prediction == Prediction::epsilon,
        "[objective.v_like_loss] expected a model with prediction = \"epsilon\"; set it to 0");
   const Tensor snr = schedule.snr(at::arange(schedule.size(), at::kLong));

@@ -42,6 +42,13 @@ constexpr auto enum_names(PointwiseLoss) {
 
 struct ObjectiveConfig {
   TimestepSampling timestep_sampling = TimestepSampling::uniform;
+  double noise_offset = 0;
+  bool noise_offset_random = false;
+  double noise_offset_adaptive = 0;
+  int64_t pyramid_iterations = 0;
+  double pyramid_discount = 0.3;
+  double input_perturbation = 0;
+  bool input_perturbation_random = false;
   LossWeighting weighting = LossWeighting::none;
   double min_snr_gamma = 5;
   double p2_k = 1;
@@ -57,21 +64,41 @@ struct ObjectiveConfig {
     v("timestep_sampling", timestep_sampling,
       "How noise levels are drawn; stratified spreads those of one step evenly, which lowers the "
       "variance of the loss.");
+    v("noise_offset", noise_offset,
+      "Deviation of a number per channel that is added to all its noise, so that very dark and very "
+      "bright pictures are learnt; 0.05 to 0.1 is usual, 0: none.")
+        .min(0);
+    v("noise_offset_random", noise_offset_random,
+      "Draw the strength of each sample's offset between 0 and noise_offset.");
+    v("noise_offset_adaptive", noise_offset_adaptive,
+      "Added to noise_offset per unit of the latent's mean in the channel; may be negative.");
+    v("pyramid_iterations", pyramid_iterations,
+      "Noise of so many ever coarser sizes is added to the noise; 6 to 10 is usual, 0: none.")
+        .min(0)
+        .max(32);
+    v("pyramid_discount", pyramid_discount, "Strength of each size of it relative to the finer one.")
+        .above(0)
+        .max(1);
+    v("input_perturbation", input_perturbation,
+      "Strength of noise that the network sees but is not asked for; 0.1 is usual, 0: none.")
+        .min(0);
+    v("input_perturbation_random", input_perturbation_random,
+      "Draw each sample's strength between 0 and input_perturbation.");
     v("weighting", weighting,
-      "How much each noise level counts. min_snr damps the easy, low-noise ones, soft_min_snr does "
-      "so without a corner, debiased by the root of the signal-to-noise ratio, p2 by a power of it.");
+      "How much each noise level counts. min_snr damps the easy, low-noise ones, soft_min_snr "
+      "does so without a corner, debiased by the root of the signal-to-noise ratio, p2 by a power.");
     v("min_snr_gamma", min_snr_gamma,
       "Signal-to-noise ratio above which min_snr and soft_min_snr damp.")
         .above(0);
     v("p2_k", p2_k, "Added to the signal-to-noise ratio by p2, which damps above it.").above(0);
     v("p2_gamma", p2_gamma, "Power with which p2 damps; 0: not at all.").min(0);
     v("weight_for_v", weight_for_v,
-      "What debiased and p2 mean for v prediction. converted: what they mean for epsilon; kohya and "
-      "onetrainer: what these programs do.");
+      "What debiased and p2 mean for v prediction. converted: what they mean for epsilon; kohya "
+      "and onetrainer: what these programs do.");
     v("scale_v_loss", scale_v_loss,
       "Weigh the error of a v prediction like the error of the noise that follows from it.");
     v("v_like_loss", v_like_loss,
-      "How much of the error of the v that follows from an epsilon prediction is added to the loss.")
+      "How much of the error of the v that follows from an epsilon prediction is added.")
         .min(0);
     v("loss", loss, "What is done with the difference between prediction and target.");
     v("huber_c", huber_c, "Difference at which huber turns from square to linear.").above(0);

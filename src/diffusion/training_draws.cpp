@@ -1,5 +1,8 @@
 #include "diffusion/training_draws.h"
 
+#include <cmath>
+#include <span>
+
 #include "core/error.h"
 
 namespace emulsion::diffusion {
@@ -13,6 +16,56 @@ int64_t draw_stratified(Stream& stream, int64_t index, int64_t strata, int64_t t
   const double part = static_cast<double>(index % strata) + stream.uniform();
   const double place = part / static_cast<double>(strata) * static_cast<double>(timesteps);
   return std::min(static_cast<int64_t>(place), timesteps - 1);
+}
+
+/// A number in [0, 1) of a draw; index 1, beside the normal numbers of index 0.
+double uniform_of(const Rng& rng, Purpose purpose, int64_t draw) {
+  return rng.stream(purpose, static_cast<uint64_t>(draw), 1).uniform();
+}
+
+/// Added to noise [C,h,w]: [C,1,1].
+Tensor offset_of(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                 const Tensor& latent) {
+  double strength = config.noise_offset;
+  if (config.noise_offset_random) strength *= uniform_of(rng, Purpose::noise_offset, draw);
+  const Tensor colour =
+      rng.normal({latent.size(0), 1, 1}, Purpose::noise_offset, static_cast<uint64_t>(draw));
+  if (config.noise_offset_adaptive == 0) return strength * colour;
+  const Tensor mean = latent.to(at::kFloat).mean({1, 2}, true).abs();
+  return (strength + config.noise_offset_adaptive * mean).clamp_min(0) * colour;
+}
+
+/// Standard deviation of all values; the same on any number of threads, unlike at::std.
+double deviation(const Tensor& values) {
+  const Tensor all = values.contiguous();
+  const std::span<const float> numbers(all.const_data_ptr<float>(),
+                                       static_cast<size_t>(all.numel()));
+  double sum = 0, squares = 0;
+  for (const float number : numbers) sum += number;
+  const double mean = sum / static_cast<double>(numbers.size());
+  for (const float number : numbers) squares += (number - mean) * (number - mean);
+  return std::sqrt(squares / static_cast<double>(numbers.size() - 1));
+}
+
+Tensor with_pyramid(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                    const Tensor& noise) {
+  const int64_t channels = noise.size(0), height = noise.size(1), width = noise.size(2);
+  Stream stream = rng.stream(Purpose::pyramid, static_cast<uint64_t>(draw));
+  Tensor sum = noise;
+  for (int64_t i = 0; i < config.pyramid_iterations; ++i) {
+    const auto power = static_cast<double>(i);
+    const double ratio = std::pow(2 + 2 * stream.uniform(), power);
+    const auto part = [&](int64_t side) {
+      return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(side) / ratio));
+    };
+    const int64_t h = part(height), w = part(width);
+    const Tensor coarse = rng.normal({1, channels, h, w}, Purpose::pyramid,
+                                     static_cast<uint64_t>(draw), static_cast<uint64_t>(i + 1));
+    const Tensor grown = at::upsample_bilinear2d(coarse, {height, width}, /*align_corners=*/false);
+    sum = sum + std::pow(config.pyramid_discount, power) * grown.squeeze(0);
+    if (h == 1 || w == 1) break;
+  }
+  return sum / deviation(sum);
 }
 
 }  // namespace
@@ -30,6 +83,22 @@ Tensor sample_timesteps(TimestepSampling kind, const Rng& rng, int64_t step, int
     drawn.mutable_data_ptr<int64_t>()[b] = draw(stream, index, strata, timesteps);
   }
   return drawn;
+}
+
+Tensor training_noise(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                      const Tensor& latent) {
+  Tensor noise = rng.normal(latent.sizes(), Purpose::noise, static_cast<uint64_t>(draw));
+  if (config.noise_offset > 0) noise = noise + offset_of(config, rng, draw, latent);
+  if (config.pyramid_iterations > 0) noise = with_pyramid(config, rng, draw, noise);
+  return noise;
+}
+
+Tensor input_perturbation(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                          at::IntArrayRef shape) {
+  if (config.input_perturbation == 0) return {};
+  double strength = config.input_perturbation;
+  if (config.input_perturbation_random) strength *= uniform_of(rng, Purpose::perturbation, draw);
+  return strength * rng.normal(shape, Purpose::perturbation, static_cast<uint64_t>(draw));
 }
 
 }  // namespace emulsion::diffusion

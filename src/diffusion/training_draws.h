@@ -17,4 +17,29 @@ namespace emulsion::diffusion {
 Tensor sample_timesteps(TimestepSampling kind, const Rng& rng, int64_t step, int64_t first_index,
                         int64_t batch, int64_t strata, int64_t timesteps);
 
+/// The noise of one draw, and so the target of the network.
+///
+/// e = standard normal; with noise_offset k, e + k o, o one normal number per channel. The strength
+/// is u k with noise_offset_random, u uniform; noise_offset_adaptive a makes it
+/// max(0, k + a |mean of the latent's channel|).
+/// With pyramid_iterations, e + sum over i of discount^i up(n_i), divided by its standard
+/// deviation: n_i is normal noise of 1 / r^i of the size, r uniform in 2..4 for every i, the first
+/// being of full size; up is bilinear. It ends when a side is 1.
+///
+/// sd-scripts takes u, r and the deviation once for a whole batch; here each belongs to the draw.
+///
+/// Shapes:  `latent` [C,h,w], float32, as the U-Net sees it. Returns: [C,h,w], float32.
+/// Source:  Guttenberg 2023, crosslabs.org/blog/diffusion-with-offset-noise; Whitaker 2023,
+///          "Multi-Resolution Noise for Diffusion Model Training"; sd-scripts.
+Tensor training_noise(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                      const Tensor& latent);
+
+/// What the network's input gets beside the noise of one draw: input_perturbation times normal
+/// noise, times a uniform number with input_perturbation_random. The target does not change.
+///
+/// Returns: [C,h,w], float32; undefined without input_perturbation.
+/// Source:  Ning et al. 2023, arXiv:2301.11706, alg. 1.
+Tensor input_perturbation(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
+                          at::IntArrayRef shape);
+
 }  // namespace emulsion::diffusion

@@ -166,19 +166,28 @@ models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch, cons
   return all;
 }
 
+/// Noise and perturbation of each sample, by its draw.
+void DenoiserMethod::draw_noise(const std::vector<int64_t>& draws, DenoisingInputs& in) const {
+  std::vector<Tensor> noise, perturbations;
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const Tensor latent = in.latents[static_cast<int64_t>(i)];
+    noise.push_back(diffusion::training_noise(config_.objective, rng_, draws[i], latent));
+    perturbations.push_back(diffusion::input_perturbation(config_.objective, rng_, draws[i], latent.sizes()));
+  }
+  in.noise = at::stack(noise);
+  if (perturbations.front().defined()) in.perturbation = at::stack(perturbations);
+}
+
 Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) {
   const models::Posterior posterior(moments(batch));
   const std::vector<int64_t> one(posterior.mean.sizes().begin() + 1, posterior.mean.sizes().end());
-  std::vector<Tensor> eps, noise;
-  for (const int64_t draw : batch.draws) {
-    eps.push_back(rng_.normal(one, Purpose::latent, static_cast<uint64_t>(draw)));
-    noise.push_back(rng_.normal(one, Purpose::noise, static_cast<uint64_t>(draw)));
-  }
+  std::vector<Tensor> eps;
+  for (const int64_t draw : batch.draws) eps.push_back(rng_.normal(one, Purpose::latent, static_cast<uint64_t>(draw)));
   const data::Batch& whole = address.whole ? *address.whole : batch;
   const int64_t count = static_cast<int64_t>(batch.draws.size()), total = static_cast<int64_t>(whole.draws.size());
   DenoisingInputs in;
   in.latents = models::scale_latents(model_.vae->net.config(), posterior.sample(at::stack(eps)));
-  in.noise = at::stack(noise);
+  draw_noise(batch.draws, in);
   in.timesteps = diffusion::sample_timesteps(config_.objective.timestep_sampling, rng_, address.step,
                                              address.micro_batch * total + address.first, count, total * config_.accumulate,
                                              denoising_.schedule.size());

@@ -50,6 +50,7 @@ class DenoiserMethod : public Method {
   void cache_latents(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter);
   void cache_texts(const data::BatchSource& source, Reporter& reporter);
   Tensor moments(const data::Batch& batch);
+  void draw_noise(const std::vector<int64_t>& draws, DenoisingInputs& in) const;
   models::Conditioning conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions);
 
   Denoising denoising_;

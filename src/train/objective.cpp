@@ -14,7 +14,8 @@ Tensor edge_error(const Tensor& difference) {
 
 Loss Denoising::operator()(const models::UNet& unet, const DenoisingInputs& in) const {
   const auto coefficients = schedule.at(in.timesteps);
-  const Tensor x_t = diffusion::add_noise(in.latents, in.noise, coefficients);
+  const Tensor seen = in.perturbation.defined() ? in.noise + in.perturbation : in.noise;
+  const Tensor x_t = diffusion::add_noise(in.latents, seen, coefficients);
   const Tensor target = diffusion::target(prediction, in.latents, in.noise, coefficients);
   const Tensor out = unet.forward(x_t.to(in.conditioning.context.scalar_type()), in.timesteps, in.conditioning).to(at::kFloat);
   const Tensor losses = diffusion::sample_losses(options, prediction, out, target, schedule.snr(in.timesteps));

@@ -21,10 +21,11 @@ struct Loss {
 
 struct DenoisingInputs {
   Tensor latents;    // [B, C, h, w] float32, in the scale of the U-Net
-  Tensor noise;      // [B, C, h, w] float32, standard normal
+  Tensor noise;      // [B, C, h, w] float32: what the target is made of
   Tensor timesteps;  // [B] int64
   models::Conditioning conditioning;
   Tensor weights = {};  // [B] float32, of the losses; undefined: 1 each
+  Tensor perturbation = {};  // [B, C, h, w] float32: added to the noise that the network sees; undefined: nothing
 };
 
 /// What is fixed for all steps of a denoising run.

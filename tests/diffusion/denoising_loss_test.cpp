@@ -60,7 +60,9 @@ TEST(DenoisingLossTest, WeightingsMeanTheSameForEveryPrediction) {
       return of_x0(prediction, std::sqrt(capped), capped);
     });
     expect_weight({.weighting = LossWeighting::p2, .p2_k = 0.5, .p2_gamma = 2}, prediction,
-                  [&](double snr) { return of_x0(prediction, snr * std::pow(0.5 + snr, -2), snr); });
+                  [&](double snr) {
+                    return of_x0(prediction, snr * std::pow(0.5 + snr, -2), snr);
+                  });
   }
 }
 
@@ -81,7 +83,7 @@ TEST(DenoisingLossTest, AWeightedErrorIsTheSameNumberWhateverIsPredicted) {
 }
 
 TEST(DenoisingLossTest, SoftMinSnrIsThatOfKDiffusion) {
-  // Its Denoiser weighs the v error by (s d)^2 / (s^2 + d^2)^2; at data deviation d = 1, s^2 = 1 / SNR.
+  // Its Denoiser weighs the v error by (s d)^2 / (s^2 + d^2)^2; here d = 1 and s^2 = 1 / SNR.
   expect_weight({.weighting = LossWeighting::soft_min_snr, .min_snr_gamma = 1},
                 Prediction::v_prediction, [](double snr) {
                   const double s = 1 / std::sqrt(snr);

@@ -22,6 +22,10 @@ void expect_refused(const ObjectiveConfig& config, const std::string& one, const
 
 TEST(ObjectiveConfigTest, NamesBothKeysOfWhatMakesNoSense) {
   validate(ObjectiveConfig{});
+  expect_refused({.noise_offset_random = true}, "noise_offset_random", "noise_offset ");
+  expect_refused({.noise_offset_adaptive = -0.1}, "noise_offset_adaptive", "noise_offset ");
+  expect_refused({.input_perturbation_random = true}, "input_perturbation_random",
+                 "input_perturbation ");
   expect_refused({.scale_v_loss = true, .v_like_loss = 0.1}, "scale_v_loss", "v_like_loss");
   expect_refused({.weighting = LossWeighting::p2, .weight_for_v = WeightForV::kohya},
                  "weight_for_v", "weighting");

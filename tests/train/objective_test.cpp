@@ -87,6 +87,11 @@ class CutBatchTest : public ::testing::TestWithParam<const char*> {
   std::unique_ptr<Method> method(RunConfig config) const {
     const std::string kind = GetParam();
     config.objective.timestep_sampling = diffusion::TimestepSampling::stratified;
+    config.objective.noise_offset = 0.1;
+    config.objective.noise_offset_random = true;
+    config.objective.pyramid_iterations = 4;
+    config.objective.input_perturbation = 0.1;
+    config.objective.input_perturbation_random = true;
     if (kind == "diffusion") return make_diffusion_method(config, test::tiny_model());
     if (kind == "autoencoder") {
       config.method = AutoencoderMethod{};
@@ -181,6 +186,26 @@ TEST_P(CutBatchTest, GradientCheckpointingChangesNoBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora", "loha", "dora"));
+
+TEST(DenoisingTest, APerturbationChangesWhatTheNetworkSeesAndNotTheTarget) {
+  const models::Model model = test::tiny_model();
+  const auto& config = model.unet->net.config();
+  const Denoising denoising{diffusion::NoiseSchedule(model.scheduler.noise), diffusion::Prediction::v_prediction, {}};
+  DenoisingInputs in;
+  in.latents = Rng(1).normal({2, config.in_channels, 8, 8}, Purpose::latent);
+  in.noise = Rng(1).normal(in.latents.sizes(), Purpose::noise);
+  in.timesteps = at::tensor({100, 700}, at::kLong);
+  in.conditioning.context = Rng(1).normal({2, 77, config.cross_attention_dim}, Purpose::caption);
+  DenoisingInputs perturbed = in, noisier = in;
+  perturbed.perturbation = 0.3 * Rng(1).normal(in.latents.sizes(), Purpose::perturbation);
+  noisier.noise = in.noise + perturbed.perturbation;
+  const Loss plain = denoising(model.unet->net, in), other = denoising(model.unet->net, perturbed);
+  EXPECT_TRUE(at::equal(other.prediction, denoising(model.unet->net, noisier).prediction));
+  EXPECT_FALSE(at::equal(other.prediction, plain.prediction));
+  const auto c = denoising.schedule.at(in.timesteps);
+  const Tensor v = c.alpha * in.noise - c.sigma * in.latents;
+  EXPECT_TRUE(test::close(other.per_sample, (other.prediction - v).square().mean({1, 2, 3}), 1e-6));
+}
 
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
   const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());

@@ -74,26 +74,45 @@ Tensor loss_weight(const ObjectiveConfig& config, Prediction prediction, const T
   return weight;
 }
 
-Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& target, double huber_c) {
+NoiseLevels::NoiseLevels(const NoiseSchedule& schedule, const Tensor& timesteps)
+    : snr(schedule.snr(timesteps)),
+      place(timesteps.to(at::kDouble) / static_cast<double>(schedule.size())) {}
+
+Tensor huber_threshold(const ObjectiveConfig& config, const NoiseLevels& levels) {
+  const double c = config.huber_c;
+  const auto scaled = [&](const Tensor& value) {
+    return (config.huber_scale * value).to(at::kFloat);
+  };
+  switch (config.huber_schedule) {
+    case HuberSchedule::constant:
+      return scaled(at::full_like(levels.place, c));
+    case HuberSchedule::exponential:
+      return scaled(at::pow(c, levels.place));
+    case HuberSchedule::snr:
+      return scaled((1 - c) / (1 + levels.snr.to(at::kDouble).rsqrt()).square() + c);
+  }
+  throw Error(ErrorCode::internal, "[objective] unknown schedule of huber_c");
+}
+
+Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& target,
+                      const Tensor& c) {
   EMULSION_CHECK(out.sizes() == target.sizes(), shape,
                  "[objective] expected an output of the target's shape [{}], got [{}]",
                  fmt::join(target.sizes(), ","), fmt::join(out.sizes(), ","));
   const Tensor difference = out.to(at::kFloat) - target.to(at::kFloat);
-  switch (kind) {
-    case PointwiseLoss::l2:
-      return difference.square();
-    case PointwiseLoss::l1:
-      return difference.abs();
-    case PointwiseLoss::huber:
-      return 2 * huber_c * ((difference.square() + huber_c * huber_c).sqrt() - huber_c);
-  }
-  throw Error(ErrorCode::internal, "[objective] unknown pointwise loss");
+  if (kind == PointwiseLoss::l2) return difference.square();
+  if (kind == PointwiseLoss::l1) return difference.abs();
+  std::vector<int64_t> rows(static_cast<size_t>(out.dim()), 1);
+  rows[0] = out.size(0);
+  const Tensor turn = c.view(rows);
+  const Tensor excess = 2 * ((difference.square() + turn.square()).sqrt() - turn);
+  return kind == PointwiseLoss::huber ? turn * excess : excess;
 }
 
 Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
-                     const Tensor& target, const Tensor& snr) {
-  const Tensor errors = pointwise_loss(config.loss, out, target, config.huber_c);
-  return errors.flatten(1).mean(1) * loss_weight(config, prediction, snr);
+                     const Tensor& target, const NoiseLevels& levels) {
+  const Tensor errors = pointwise_loss(config.loss, out, target, huber_threshold(config, levels));
+  return errors.flatten(1).mean(1) * loss_weight(config, prediction, levels.snr);
 }
 
 }  // namespace emulsion::diffusion

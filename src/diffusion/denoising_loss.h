@@ -28,14 +28,38 @@ namespace emulsion::diffusion {
 /// Shapes:  `snr` [B]. Returns [B], float32; not finite where SNR = 0 makes it so.
 Tensor loss_weight(const ObjectiveConfig& config, Prediction prediction, const Tensor& snr);
 
-/// l2: d^2; l1: |d|; huber: 2c (sqrt(d^2 + c^2) - c) with d = out - target, element by element,
-/// float32. Source:  pseudo-Huber of Charbonnier et al. 1997, scaled to d^2 near 0.
-Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& target, double huber_c);
+/// The noise of each sample, in the two measures that the losses use.
+struct NoiseLevels {
+  Tensor snr;    // [B], float32: alpha^2 / sigma^2
+  Tensor place;  // [B], float64: timestep / number of timesteps
+
+  NoiseLevels(const NoiseSchedule& schedule, const Tensor& timesteps);
+};
+
+/// The difference c at which huber and smooth_l1 turn, with h = huber_c:
+///   constant     h
+///   exponential  h^(timestep / number of timesteps)
+///   snr          (1 - h) / (1 + s)^2 + h, s = 1 / sqrt(SNR)
+/// each times huber_scale. sd-scripts leaves huber_scale out of snr: 1 gives its numbers.
+///
+/// Returns: [B], float32. Source: Khrapov et al. 2024, arXiv:2403.16728; sd-scripts.
+Tensor huber_threshold(const ObjectiveConfig& config, const NoiseLevels& levels);
+
+/// Element by element, with d = out - target, in float32:
+///   l2         d^2
+///   l1         |d|
+///   huber      2c (sqrt(d^2 + c^2) - c), which is d^2 near 0
+///   smooth_l1  2 (sqrt(d^2 + c^2) - c), which is d^2 / c near 0
+/// Shapes:  `out`, `target` [B,...]; `c` [B], undefined for l2 and l1. Returns as `out`.
+/// Throws:  Error{shape} if the shapes differ.
+/// Source:  pseudo-Huber of Charbonnier et al. 1997, scaled as in sd-scripts.
+Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& target,
+                      const Tensor& c = {});
 
 /// The objective's value for each sample: mean of pointwise_loss over C, h, w times loss_weight.
 ///
-/// Shapes:  `out`, `target` [B,C,h,w]; `snr` [B]. Returns [B], float32. Differentiable in `out`.
+/// Shapes:  `out`, `target` [B,C,h,w]. Returns [B], float32. Differentiable in `out`.
 Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
-                     const Tensor& target, const Tensor& snr);
+                     const Tensor& target, const NoiseLevels& levels);
 
 }  // namespace emulsion::diffusion

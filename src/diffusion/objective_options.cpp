@@ -26,7 +26,13 @@ void validate(const ObjectiveConfig& config) {
   rule(config.noise_offset_adaptive == 0 || config.noise_offset > 0,
        "[objective.noise_offset_adaptive] expected objective.noise_offset above 0, got 0");
   rule(!config.input_perturbation_random || config.input_perturbation > 0,
-       "[objective.input_perturbation_random] expected objective.input_perturbation above 0, got 0");
+       "[objective.input_perturbation_random] expected objective.input_perturbation above 0, got "
+       "0");
+  const bool turns =
+      config.loss == PointwiseLoss::huber || config.loss == PointwiseLoss::smooth_l1;
+  rule(turns || (config.huber_schedule == HuberSchedule::constant && config.huber_scale == 1),
+       "[objective.huber_schedule] and objective.huber_scale expected objective.loss = \"huber\" "
+       "or \"smooth_l1\", got another loss");
   rule(!config.scale_v_loss || config.v_like_loss == 0,
        "[objective.scale_v_loss] is for v prediction, objective.v_like_loss for epsilon; keep one");
   rule(config.weighting != LossWeighting::p2 || config.weight_for_v != WeightForV::kohya,

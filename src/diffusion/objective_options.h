@@ -15,7 +15,8 @@ namespace emulsion::diffusion {
 enum class TimestepSampling { uniform, stratified };
 enum class LossWeighting { none, min_snr, soft_min_snr, debiased, p2 };
 enum class WeightForV { converted, kohya, onetrainer };
-enum class PointwiseLoss { l2, l1, huber };
+enum class PointwiseLoss { l2, l1, huber, smooth_l1 };
+enum class HuberSchedule { constant, exponential, snr };
 
 constexpr auto enum_names(TimestepSampling) {
   return std::to_array<std::pair<TimestepSampling, const char*>>(
@@ -37,7 +38,16 @@ constexpr auto enum_names(WeightForV) {
 }
 constexpr auto enum_names(PointwiseLoss) {
   return std::to_array<std::pair<PointwiseLoss, const char*>>(
-      {{PointwiseLoss::l2, "l2"}, {PointwiseLoss::l1, "l1"}, {PointwiseLoss::huber, "huber"}});
+      {{PointwiseLoss::l2, "l2"},
+       {PointwiseLoss::l1, "l1"},
+       {PointwiseLoss::huber, "huber"},
+       {PointwiseLoss::smooth_l1, "smooth_l1"}});
+}
+constexpr auto enum_names(HuberSchedule) {
+  return std::to_array<std::pair<HuberSchedule, const char*>>(
+      {{HuberSchedule::constant, "constant"},
+       {HuberSchedule::exponential, "exponential"},
+       {HuberSchedule::snr, "snr"}});
 }
 
 struct ObjectiveConfig {
@@ -71,6 +81,8 @@ struct ObjectiveConfig {
     v("noise_offset_random", noise_offset_random,
       "Draw the strength of each sample's offset between 0 and noise_offset.");
     v("noise_offset_adaptive", noise_offset_adaptive,
+  HuberSchedule huber_schedule = HuberSchedule::constant;
+  double huber_scale = 1;
       "Added to noise_offset per unit of the latent's mean in the channel; may be negative.");
     v("pyramid_iterations", pyramid_iterations,
       "Noise of so many ever coarser sizes is added to the noise; 6 to 10 is usual, 0: none.")
@@ -100,8 +112,15 @@ struct ObjectiveConfig {
     v("v_like_loss", v_like_loss,
       "How much of the error of the v that follows from an epsilon prediction is added.")
         .min(0);
-    v("loss", loss, "What is done with the difference between prediction and target.");
-    v("huber_c", huber_c, "Difference at which huber turns from square to linear.").above(0);
+    v("loss", loss,
+      "What is done with the difference between prediction and target. huber and smooth_l1 are "
+      "square near 0 and linear far from it; huber has l2's curvature, smooth_l1 l1's slope.");
+    v("huber_c", huber_c, "Difference at which huber and smooth_l1 turn from square to linear.")
+        .above(0);
+    v("huber_schedule", huber_schedule,
+      "How that difference changes with the noise: constant, or falling from 1 to huber_c, "
+      "exponentially in the timestep or with the signal-to-noise ratio.");
+    v("huber_scale", huber_scale, "Factor of that difference, whatever the schedule.").above(0);
   }
 };
 

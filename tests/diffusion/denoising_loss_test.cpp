@@ -67,18 +67,23 @@ TEST(DenoisingLossTest, WeightingsMeanTheSameForEveryPrediction) {
 }
 
 TEST(DenoisingLossTest, AWeightedErrorIsTheSameNumberWhateverIsPredicted) {
-  // x0 is off by 0.3 at alpha^2 = 0.8: epsilon is off by alpha / sigma of that, v by 1 / sigma.
-  const double alpha = std::sqrt(0.8), sigma = std::sqrt(0.2), off = 0.3;
-  const auto loss = [&](LossWeighting weighting, Prediction prediction, double error) {
-    const Tensor out = at::full({1, 4, 2, 2}, error), target = at::zeros({1, 4, 2, 2});
-    return sample_losses({.weighting = weighting}, prediction, out, target, at::tensor({4.0}))
-        .item<double>();
-  };
+  const NoiseSchedule schedule(NoiseScheduleConfig{});
+  const Tensor timesteps = at::tensor({10, 300, 900}, at::kLong);
+  const Coefficients c = schedule.at(timesteps);
+  const Tensor target = at::zeros({3, 4, 2, 2}), off = at::full({3, 4, 2, 2}, 0.3);  // of x0
   for (const auto weighting : {LossWeighting::min_snr, LossWeighting::soft_min_snr,
                                LossWeighting::debiased, LossWeighting::p2}) {
-    const double expected = loss(weighting, Prediction::sample, off);
-    EXPECT_NEAR(loss(weighting, Prediction::epsilon, off * alpha / sigma), expected, 1e-6);
-    EXPECT_NEAR(loss(weighting, Prediction::v_prediction, off / sigma), expected, 1e-6);
+    const auto losses = [&](Prediction prediction, const Tensor& error) {
+      return sample_losses({.weighting = weighting}, prediction, error, target,
+                           {schedule, timesteps});
+    };
+    // x_t stays: epsilon is off by alpha / sigma of what x0 is off, v by 1 / sigma.
+    const Tensor expected = losses(Prediction::sample, off);
+    const Tensor epsilon = losses(Prediction::epsilon, off * c.alpha / c.sigma);
+    const Tensor v = losses(Prediction::v_prediction, off / c.sigma);
+    // sigma^2 = 1 - alpha^2 has lost three digits at timestep 10.
+    EXPECT_TRUE(at::allclose(epsilon, expected, 1e-4)) << epsilon << expected;
+    EXPECT_TRUE(at::allclose(v, expected, 1e-4)) << v << expected;
   }
 }
 
@@ -149,22 +154,65 @@ TEST(DenoisingLossTest, MinSnrIsFiniteWithoutSignal) {
 
 TEST(DenoisingLossTest, PointwiseLossesByHand) {
   const Tensor out = at::tensor({3.0f, -1.0f}), target = at::tensor({0.0f, -1.5f});
-  EXPECT_TRUE(
-      close(pointwise_loss(PointwiseLoss::l2, out, target, 0), at::tensor({9.0f, 0.25f}), 1e-7));
-  EXPECT_TRUE(
-      close(pointwise_loss(PointwiseLoss::l1, out, target, 0), at::tensor({3.0f, 0.5f}), 1e-7));
-  // c = 4: 8 (sqrt(9 + 16) - 4) = 8; 8 (sqrt(0.25 + 16) - 4) = 0.249031
-  EXPECT_TRUE(close(pointwise_loss(PointwiseLoss::huber, out, target, 4),
-                    at::tensor({8.0f, 0.249031f}), 1e-5));
+  const auto expect = [&](PointwiseLoss kind, const Tensor& c, const Tensor& expected) {
+    EXPECT_TRUE(close(pointwise_loss(kind, out, target, c), expected, 1e-5));
+  };
+  expect(PointwiseLoss::l2, {}, at::tensor({9.0f, 0.25f}));
+  expect(PointwiseLoss::l1, {}, at::tensor({3.0f, 0.5f}));
+  // c = 4: 2 (sqrt(9 + 16) - 4) = 2; c = 0.5: 2 (sqrt(0.5) - 0.5) = 0.414214
+  const Tensor c = at::tensor({4.0f, 0.5f});
+  expect(PointwiseLoss::smooth_l1, c, at::tensor({2.0f, 0.414214f}));
+  expect(PointwiseLoss::huber, c, at::tensor({8.0f, 0.207107f}));
+}
+
+TEST(DenoisingLossTest, TheTurnOfHuberFollowsItsSchedule) {
+  const NoiseSchedule schedule(NoiseScheduleConfig{});
+  const Tensor timesteps = at::tensor({0, 1, 250, 500, 999}, at::kLong);
+  const double h = 0.1, scale = 2;
+  const auto expect = [&](HuberSchedule kind, const std::function<double(int64_t)>& expected) {
+    const ObjectiveConfig config{.huber_c = h, .huber_schedule = kind, .huber_scale = scale};
+    const Tensor c = huber_threshold(config, {schedule, timesteps});
+    ASSERT_EQ(c.scalar_type(), at::kFloat);
+    for (int64_t i = 0; i < c.numel(); ++i) {
+      const int64_t t = timesteps[i].item<int64_t>();
+      EXPECT_NEAR(c[i].item<double>(), expected(t), 1e-6) << t;
+    }
+  };
+  expect(HuberSchedule::constant, [&](int64_t) { return h * scale; });
+  expect(HuberSchedule::exponential, [&](int64_t t) {
+    const double alpha = -std::log(h) / 1000;
+    return std::exp(-alpha * static_cast<double>(t)) * scale;
+  });
+  expect(HuberSchedule::snr, [&](int64_t t) {
+    const double bar = schedule.alpha_bar(t), sigma = std::sqrt((1 - bar) / bar);
+    return ((1 - h) / std::pow(1 + sigma, 2) + h) * scale;
+  });
+}
+
+TEST(DenoisingLossTest, TheTurnIsFiniteWithoutSignal) {
+  const NoiseSchedule schedule(NoiseScheduleConfig{.zero_terminal_snr = true});
+  const ObjectiveConfig config{.huber_c = 0.2, .huber_schedule = HuberSchedule::snr};
+  const Tensor last = at::tensor({999}, at::kLong);
+  EXPECT_FLOAT_EQ(huber_threshold(config, {schedule, last}).item<float>(), 0.2f);
 }
 
 TEST(DenoisingLossTest, SampleLossIsTheWeightedMeanOfEachSample) {
-  const ObjectiveConfig config{.weighting = LossWeighting::min_snr, .min_snr_gamma = 5};
-  const Tensor target = at::zeros({2, 4, 3, 3});
-  const Tensor out = at::cat({at::full({1, 4, 3, 3}, 2.0), at::full({1, 4, 3, 3}, 3.0)});
+  const NoiseSchedule schedule(NoiseScheduleConfig{});
+  const Tensor timesteps = at::tensor({100, 800}, at::kLong);
+  const ObjectiveConfig config{.weighting = LossWeighting::min_snr,
+                               .loss = PointwiseLoss::smooth_l1,
+                               .huber_schedule = HuberSchedule::exponential};
+  const Tensor target = at::zeros({2, 1, 1, 2});
+  const Tensor out = at::tensor({2.0f, 0.0f, 3.0f, -1.0f}).view({2, 1, 1, 2});
   const Tensor losses =
-      sample_losses(config, Prediction::epsilon, out, target, at::tensor({10.0f, 1.0f}));
-  EXPECT_TRUE(close(losses, at::tensor({2.0f, 9.0f}), 1e-6));  // 4 * 5/10, 9 * 1
+      sample_losses(config, Prediction::epsilon, out, target, {schedule, timesteps});
+  const auto expected = [&](int64_t t, double one, double two) {
+    const double c = std::pow(0.1, static_cast<double>(t) / 1000), bar = schedule.alpha_bar(t);
+    const auto f = [&](double d) { return 2 * (std::sqrt(d * d + c * c) - c); };
+    return (f(one) + f(two)) / 2 * std::min(1.0, 5 * (1 - bar) / bar);
+  };
+  EXPECT_NEAR(losses[0].item<double>(), expected(100, 2, 0), 1e-5);
+  EXPECT_NEAR(losses[1].item<double>(), expected(800, 3, -1), 1e-5);
 }
 
 }  // namespace

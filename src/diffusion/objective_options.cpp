@@ -21,6 +21,12 @@ struct Rules {
 
 void validate(const ObjectiveConfig& config) {
   Rules rule;
+  rule(config.timestep_bias == 0 || config.timestep_density == TimestepDensity::flat,
+       "[objective.timestep_bias] is for objective.timestep_density = \"flat\"; move logit_mean "
+       "instead");
+  rule(config.max_timestep == 0 || config.min_timestep < config.max_timestep,
+       fmt::format("[objective.min_timestep] expected less than objective.max_timestep, {}, got {}",
+                   config.max_timestep, config.min_timestep));
   rule(!config.noise_offset_random || config.noise_offset > 0,
        "[objective.noise_offset_random] expected objective.noise_offset above 0, got 0");
   rule(config.noise_offset_adaptive == 0 || config.noise_offset > 0,
@@ -43,12 +49,17 @@ void validate(const ObjectiveConfig& config) {
 
 void validate(const ObjectiveConfig& config, Prediction prediction, const NoiseSchedule& schedule) {
   Rules rule;
+  const int64_t size = schedule.size();
+  rule(config.min_timestep < size && config.max_timestep <= size,
+       fmt::format("[objective.min_timestep] and objective.max_timestep expected at most the {} "
+                   "noise.timesteps of the model, got {} and {}",
+                   size, config.min_timestep, config.max_timestep));
   rule(!config.scale_v_loss || prediction == Prediction::v_prediction,
        "[objective.scale_v_loss] expected a model with prediction = \"v_prediction\"; set it to "
        "false");
   rule(config.v_like_loss == 0 || prediction == Prediction::epsilon,
        "[objective.v_like_loss] expected a model with prediction = \"epsilon\"; set it to 0");
-  const Tensor snr = schedule.snr(at::arange(schedule.size(), at::kLong));
+  const Tensor snr = schedule.snr(at::arange(size, at::kLong));
   rule(loss_weight(config, prediction, snr).isfinite().all().item<bool>(),
        "[objective.weighting] and objective.v_like_loss give the last noise level of "
        "noise.zero_terminal_snr an infinite weight; use another weighting, no v_like_loss, or a "

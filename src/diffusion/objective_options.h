@@ -12,7 +12,8 @@
 
 namespace emulsion::diffusion {
 
-enum class TimestepSampling { uniform, stratified };
+enum class TimestepSampling { uniform, stratified, sobol };
+enum class TimestepDensity { flat, logit_normal };
 enum class LossWeighting { none, min_snr, soft_min_snr, debiased, p2 };
 enum class WeightForV { converted, kohya, onetrainer };
 enum class PointwiseLoss { l2, l1, huber, smooth_l1 };
@@ -20,7 +21,13 @@ enum class HuberSchedule { constant, exponential, snr };
 
 constexpr auto enum_names(TimestepSampling) {
   return std::to_array<std::pair<TimestepSampling, const char*>>(
-      {{TimestepSampling::uniform, "uniform"}, {TimestepSampling::stratified, "stratified"}});
+      {{TimestepSampling::uniform, "uniform"},
+       {TimestepSampling::stratified, "stratified"},
+       {TimestepSampling::sobol, "sobol"}});
+}
+constexpr auto enum_names(TimestepDensity) {
+  return std::to_array<std::pair<TimestepDensity, const char*>>(
+      {{TimestepDensity::flat, "flat"}, {TimestepDensity::logit_normal, "logit_normal"}});
 }
 constexpr auto enum_names(LossWeighting) {
   return std::to_array<std::pair<LossWeighting, const char*>>(
@@ -52,6 +59,12 @@ constexpr auto enum_names(HuberSchedule) {
 
 struct ObjectiveConfig {
   TimestepSampling timestep_sampling = TimestepSampling::uniform;
+  TimestepDensity timestep_density = TimestepDensity::flat;
+  double logit_mean = 0;
+  double logit_std = 1;
+  double timestep_bias = 0;
+  int64_t min_timestep = 0;
+  int64_t max_timestep = 0;
   double noise_offset = 0;
   bool noise_offset_random = false;
   double noise_offset_adaptive = 0;
@@ -68,27 +81,39 @@ struct ObjectiveConfig {
   double v_like_loss = 0;
   PointwiseLoss loss = PointwiseLoss::l2;
   double huber_c = 0.1;
+  HuberSchedule huber_schedule = HuberSchedule::constant;
+  double huber_scale = 1;
 
   template <class V>
   void fields(V& v) {
     v("timestep_sampling", timestep_sampling,
-      "How noise levels are drawn; stratified spreads those of one step evenly, which lowers the "
-      "variance of the loss.");
+      "How noise levels are drawn; stratified spreads those of one step evenly, sobol those of the "
+      "whole run too, which lowers the variance of the loss.");
+    v("timestep_density", timestep_density,
+      "How often each noise level comes; logit_normal prefers the middle.");
+    v("logit_mean", logit_mean, "Of logit_normal: above 0, more noise; below 0, less.");
+    v("logit_std", logit_std, "Of logit_normal: the smaller, the more it prefers the middle.")
+        .above(0);
+    v("timestep_bias", timestep_bias,
+      "Prefer much noise (above 0) or little (below 0): 1 makes the density rise in a straight "
+      "line from 0, 2 as a parabola, -1 fall.");
+    v("min_timestep", min_timestep, "Least noisy timestep that is trained.").min(0);
+    v("max_timestep", max_timestep, 
+      "First timestep too noisy to be trained; 0: train up to the last.")
+        .min(0);
     v("noise_offset", noise_offset,
-      "Deviation of a number per channel that is added to all its noise, so that very dark and very "
-      "bright pictures are learnt; 0.05 to 0.1 is usual, 0: none.")
+      "Deviation of a number per channel that is added to all its noise, so that very dark and "
+      "very bright pictures are learnt; 0.05 to 0.1 is usual, 0: none.")
         .min(0);
     v("noise_offset_random", noise_offset_random,
       "Draw the strength of each sample's offset between 0 and noise_offset.");
     v("noise_offset_adaptive", noise_offset_adaptive,
-  HuberSchedule huber_schedule = HuberSchedule::constant;
-  double huber_scale = 1;
       "Added to noise_offset per unit of the latent's mean in the channel; may be negative.");
     v("pyramid_iterations", pyramid_iterations,
       "Noise of so many ever coarser sizes is added to the noise; 6 to 10 is usual, 0: none.")
         .min(0)
         .max(32);
-    v("pyramid_discount", pyramid_discount, "Strength of each size of it relative to the finer one.")
+    v("pyramid_discount", pyramid_discount, "Strength of each size relative to the finer one.")
         .above(0)
         .max(1);
     v("input_perturbation", input_perturbation,
@@ -98,7 +123,8 @@ struct ObjectiveConfig {
       "Draw each sample's strength between 0 and input_perturbation.");
     v("weighting", weighting,
       "How much each noise level counts. min_snr damps the easy, low-noise ones, soft_min_snr "
-      "does so without a corner, debiased by the root of the signal-to-noise ratio, p2 by a power.");
+      "does so without a corner, debiased by the root of the signal-to-noise ratio, p2 by a "
+      "power.");
     v("min_snr_gamma", min_snr_gamma,
       "Signal-to-noise ratio above which min_snr and soft_min_snr damp.")
         .above(0);

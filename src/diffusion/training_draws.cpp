@@ -8,14 +8,54 @@
 namespace emulsion::diffusion {
 namespace {
 
-int64_t draw_uniform(Stream& stream, int64_t, int64_t, int64_t timesteps) {
-  return stream.below(timesteps);
+constexpr uint64_t kWholeRun = ~uint64_t{0};  // in place of step and index
+
+uint64_t reversed(uint64_t bits) {
+  uint64_t result = 0;
+  for (int i = 0; i < 64; ++i, bits >>= 1) result = result << 1 | (bits & 1);
+  return result;
 }
 
-int64_t draw_stratified(Stream& stream, int64_t index, int64_t strata, int64_t timesteps) {
-  const double part = static_cast<double>(index % strata) + stream.uniform();
-  const double place = part / static_cast<double>(strata) * static_cast<double>(timesteps);
-  return std::min(static_cast<int64_t>(place), timesteps - 1);
+/// The number-th of a sequence that fills [0, 1) evenly, shifted for the run.
+double sobol(const Rng& rng, int64_t number) {
+  Stream stream = rng.stream(Purpose::timestep, kWholeRun, kWholeRun);
+  const uint64_t high = stream.next(), low = stream.next();
+  const uint64_t digits = reversed(static_cast<uint64_t>(number)) ^ (high << 32 | low);
+  return static_cast<double>(digits >> 11) * 0x1.0p-53;
+}
+
+/// Where in [0, 1) the share `u` of the density lies below.
+double quantile(const ObjectiveConfig& config, double u) {
+  if (config.timestep_density == TimestepDensity::logit_normal) {
+    const auto normal = at::special_ndtri(at::scalar_tensor(u, at::kDouble)).item<double>();
+    return 1 / (1 + std::exp(-(config.logit_mean + config.logit_std * normal)));
+  }
+  const double bias = config.timestep_bias;
+  if (bias > 0) return std::pow(u, 1 / (1 + bias));
+  if (bias < 0) return 1 - std::pow(1 - u, 1 / (1 - bias));
+  return u;
+}
+
+/// A timestep in 0..range-1.
+int64_t draw_timestep(const ObjectiveConfig& config, const Rng& rng, int64_t step, int64_t index,
+                      int64_t strata, int64_t range) {
+  Stream stream = rng.stream(Purpose::timestep, step, index);
+  const bool flat = config.timestep_density == TimestepDensity::flat && config.timestep_bias == 0;
+  double u = 0;
+  switch (config.timestep_sampling) {
+    case TimestepSampling::uniform:
+      if (flat) return stream.below(range);
+      u = stream.uniform();
+      break;
+    case TimestepSampling::stratified:
+      u = (static_cast<double>(index % strata) + stream.uniform()) / static_cast<double>(strata);
+      break;
+    case TimestepSampling::sobol:
+      u = sobol(rng, step * strata + index);
+      break;
+  }
+  const double place = quantile(config, u) * static_cast<double>(range);
+  return std::min(static_cast<int64_t>(place), range - 1);
 }
 
 /// A number in [0, 1) of a draw; index 1, beside the normal numbers of index 0.
@@ -70,17 +110,17 @@ Tensor with_pyramid(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
 
 }  // namespace
 
-Tensor sample_timesteps(TimestepSampling kind, const Rng& rng, int64_t step, int64_t first_index,
-                        int64_t batch, int64_t strata, int64_t timesteps) {
-  EMULSION_CHECK(batch > 0 && strata > 0 && timesteps > 0, internal,
+Tensor sample_timesteps(const ObjectiveConfig& config, const Rng& rng, int64_t step,
+                        int64_t first_index, int64_t batch, int64_t strata, int64_t timesteps) {
+  const int64_t first = config.min_timestep;
+  const int64_t range = (config.max_timestep > 0 ? config.max_timestep : timesteps) - first;
+  EMULSION_CHECK(batch > 0 && strata > 0 && range > 0, internal,
                  "[objective] expected positive batch, strata and timesteps, got {}, {} and {}",
-                 batch, strata, timesteps);
-  const auto draw = kind == TimestepSampling::uniform ? draw_uniform : draw_stratified;
+                 batch, strata, range);
   Tensor drawn = at::empty({batch}, at::kLong);
   for (int64_t b = 0; b < batch; ++b) {
-    const int64_t index = first_index + b;
-    Stream stream = rng.stream(Purpose::timestep, step, index);
-    drawn.mutable_data_ptr<int64_t>()[b] = draw(stream, index, strata, timesteps);
+    drawn.mutable_data_ptr<int64_t>()[b] =
+        first + draw_timestep(config, rng, step, first_index + b, strata, range);
   }
   return drawn;
 }

@@ -9,13 +9,24 @@ namespace emulsion::diffusion {
 
 /// Timesteps of the samples first_index .. first_index + batch - 1 of optimizer step `step`.
 ///
-/// Sample i depends only on (seed, step, i) and, if stratified, on `strata`: it is drawn from the
-/// (i mod strata)-th of `strata` equal parts of 0..T-1. Pass the number of samples of the whole
-/// optimizer step, so that gradient accumulation and several processes change nothing.
+/// Sample i depends only on (seed, step, i) and, unless uniform, on `strata`. Pass the number of
+/// samples of the whole optimizer step, so that gradient accumulation and several processes change
+/// nothing. A number u in [0, 1) is
+///   uniform     independent of all others
+///   stratified  from the (i mod strata)-th of `strata` equal parts
+///   sobol       the binary digits of step * strata + i behind the point, last digit first, each
+///               flipped or not for the whole run: any 2^k in a row that begin at a multiple of 2^k
+///               have one in each of 2^k equal parts. Sobol 1967; one dimension, digital shift.
+/// and becomes the place x in [0, 1) at which x's density has that share below it:
+///   flat          x = u
+///   logit_normal  log(x / (1 - x)) normal with logit_mean, logit_std; Esser et al. 2024,
+///                 arXiv:2403.03206, sec. 3.1, with its t = 1, pure noise, at the last timestep
+///   timestep_bias b > 0: density (1 + b) x^b; b < 0: density (1 - b) (1 - x)^-b
+/// The timestep is min + floor(x (max - min)), min and max being min_timestep and max_timestep.
 ///
-/// Returns: [batch], int64, in 0..timesteps-1.
-Tensor sample_timesteps(TimestepSampling kind, const Rng& rng, int64_t step, int64_t first_index,
-                        int64_t batch, int64_t strata, int64_t timesteps);
+/// Returns: [batch], int64, in min_timestep..max_timestep-1; 0 for max_timestep means `timesteps`.
+Tensor sample_timesteps(const ObjectiveConfig& config, const Rng& rng, int64_t step,
+                        int64_t first_index, int64_t batch, int64_t strata, int64_t timesteps);
 
 /// The noise of one draw, and so the target of the network.
 ///

@@ -188,9 +188,8 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
   DenoisingInputs in;
   in.latents = models::scale_latents(model_.vae->net.config(), posterior.sample(at::stack(eps)));
   draw_noise(batch.draws, in);
-  in.timesteps = diffusion::sample_timesteps(config_.objective.timestep_sampling, rng_, address.step,
-                                             address.micro_batch * total + address.first, count, total * config_.accumulate,
-                                             denoising_.schedule.size());
+  in.timesteps = diffusion::sample_timesteps(config_.objective, rng_, address.step, address.micro_batch * total + address.first,
+                                             count, total * config_.accumulate, denoising_.schedule.size());
   in.conditioning = conditioning(batch, whole.captions);
   if (!batch.weights.empty()) in.weights = at::tensor(batch.weights, at::kFloat);
   return denoising_(model_.unet->net, in);

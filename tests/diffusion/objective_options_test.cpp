@@ -26,6 +26,15 @@ TEST(ObjectiveConfigTest, NamesBothKeysOfWhatMakesNoSense) {
   expect_refused({.noise_offset_adaptive = -0.1}, "noise_offset_adaptive", "noise_offset ");
   expect_refused({.input_perturbation_random = true}, "input_perturbation_random",
                  "input_perturbation ");
+  expect_refused({.timestep_density = TimestepDensity::logit_normal, .timestep_bias = 1},
+                 "timestep_bias", "timestep_density");
+  expect_refused({.min_timestep = 500, .max_timestep = 500}, "min_timestep", "max_timestep");
+  validate(ObjectiveConfig{.min_timestep = 500});
+  expect_refused({.huber_schedule = HuberSchedule::snr}, "huber_schedule", "loss");
+  expect_refused({.loss = PointwiseLoss::l1, .huber_scale = 2}, "huber_scale", "loss");
+  validate(ObjectiveConfig{.loss = PointwiseLoss::smooth_l1,
+                           .huber_schedule = HuberSchedule::snr,
+                           .huber_scale = 2});
   expect_refused({.scale_v_loss = true, .v_like_loss = 0.1}, "scale_v_loss", "v_like_loss");
   expect_refused({.weighting = LossWeighting::p2, .weight_for_v = WeightForV::kohya},
                  "weight_for_v", "weighting");
@@ -45,6 +54,9 @@ void expect_fit(const ObjectiveConfig& config, Prediction prediction, bool zero_
 }
 
 TEST(ObjectiveConfigTest, RefusesWhatDoesNotFitTheModel) {
+  expect_fit({.max_timestep = 1000}, Prediction::epsilon, false, "");
+  expect_fit({.max_timestep = 1001}, Prediction::epsilon, false, "max_timestep");
+  expect_fit({.min_timestep = 1000}, Prediction::epsilon, false, "min_timestep");
   const ObjectiveConfig scaled{.scale_v_loss = true}, v_like{.v_like_loss = 0.1};
   expect_fit(scaled, Prediction::epsilon, false, "scale_v_loss");
   expect_fit(scaled, Prediction::v_prediction, false, "");

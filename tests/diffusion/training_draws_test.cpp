@@ -3,38 +3,129 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "support/support.h"
 
 namespace emulsion::diffusion {
 namespace {
 
+using Config = ObjectiveConfig;
+
 TEST(TrainingDrawsTest, TimestepsDependOnlyOnStepAndIndex) {
   const Rng rng(7);
-  for (const auto kind : {TimestepSampling::uniform, TimestepSampling::stratified}) {
-    const Tensor whole = sample_timesteps(kind, rng, 3, 0, 8, 8, 1000);
-    const Tensor parts = at::cat({sample_timesteps(kind, rng, 3, 0, 3, 8, 1000),
-                                  sample_timesteps(kind, rng, 3, 3, 5, 8, 1000)});
-    EXPECT_TRUE(at::equal(whole, parts));
-    EXPECT_FALSE(at::equal(whole, sample_timesteps(kind, rng, 4, 0, 8, 8, 1000)));
-    EXPECT_FALSE(at::equal(whole, sample_timesteps(kind, Rng(8), 3, 0, 8, 8, 1000)));
+  for (const auto kind :
+       {TimestepSampling::uniform, TimestepSampling::stratified, TimestepSampling::sobol}) {
+    for (const Config& config :
+         {Config{.timestep_sampling = kind}, Config{.timestep_sampling = kind, .timestep_bias = 1},
+          Config{.timestep_sampling = kind,
+                 .timestep_density = TimestepDensity::logit_normal,
+                 .min_timestep = 100}}) {
+      const Tensor whole = sample_timesteps(config, rng, 3, 0, 8, 8, 1000);
+      const Tensor parts = at::cat({sample_timesteps(config, rng, 3, 0, 3, 8, 1000),
+                                    sample_timesteps(config, rng, 3, 3, 5, 8, 1000)});
+      EXPECT_TRUE(at::equal(whole, parts));
+      EXPECT_FALSE(at::equal(whole, sample_timesteps(config, rng, 4, 0, 8, 8, 1000)));
+      EXPECT_FALSE(at::equal(whole, sample_timesteps(config, Rng(8), 3, 0, 8, 8, 1000)));
+    }
+  }
+}
+
+TEST(TrainingDrawsTest, UniformAndStratifiedTimestepsOfOldRunsStay) {
+  // Run folders go on with the numbers that they began with, those at (step, i).
+  const Rng rng(7);
+  const Tensor uniform = sample_timesteps({}, rng, 3, 2, 4, 8, 1000);
+  const Tensor stratified = sample_timesteps({.timestep_sampling = TimestepSampling::stratified},
+                                             rng, 3, 2, 4, 8, 1000);
+  for (int64_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(uniform[i].item<int64_t>(), rng.stream(Purpose::timestep, 3, i + 2).below(1000));
+    const double u = rng.stream(Purpose::timestep, 3, i + 2).uniform();
+    const double part = static_cast<double>(i + 2) + u;
+    EXPECT_EQ(stratified[i].item<int64_t>(), static_cast<int64_t>(part / 8 * 1000));
   }
 }
 
 TEST(TrainingDrawsTest, UniformTimestepsFillTheWholeRange) {
-  const Tensor t = sample_timesteps(TimestepSampling::uniform, Rng(1), 0, 0, 20000, 1, 10);
-  const Tensor counts = at::bincount(t, {}, 10);
-  EXPECT_EQ(counts.numel(), 10);
+  const auto counts = [](const Config& config) {
+    return at::bincount(sample_timesteps(config, Rng(1), 0, 0, 20000, 1, 10), {}, 10);
+  };
+  const Tensor all = counts({});
+  EXPECT_EQ(all.numel(), 10);
   // Expected 2000 each, standard deviation 42; five of those allowed.
-  EXPECT_GT(counts.min().item<int64_t>(), 1790);
-  EXPECT_LT(counts.max().item<int64_t>(), 2210);
+  EXPECT_GT(all.min().item<int64_t>(), 1790);
+  EXPECT_LT(all.max().item<int64_t>(), 2210);
+  const Tensor some = counts({.min_timestep = 3, .max_timestep = 8});
+  EXPECT_EQ(some.narrow(0, 0, 3).sum().item<int64_t>(), 0);
+  EXPECT_EQ(some.narrow(0, 8, 2).sum().item<int64_t>(), 0);
+  // Expected 4000 each, standard deviation 57.
+  EXPECT_GT(some.narrow(0, 3, 5).min().item<int64_t>(), 3717);
 }
 
 TEST(TrainingDrawsTest, StratifiedTimestepsHaveOneInEachPart) {
+  const Config config{.timestep_sampling = TimestepSampling::stratified};
+  Config part = config;
+  part.min_timestep = 200;
+  part.max_timestep = 600;
   for (int64_t step = 0; step < 50; ++step) {
-    const Tensor t = sample_timesteps(TimestepSampling::stratified, Rng(1), step, 0, 4, 4, 1000);
+    const Tensor t = sample_timesteps(config, Rng(1), step, 0, 4, 4, 1000);
     EXPECT_TRUE(at::equal(t.floor_divide(250), at::arange(4, at::kLong))) << t;
+    const Tensor some = sample_timesteps(part, Rng(1), step, 0, 4, 4, 1000);
+    EXPECT_TRUE(at::equal((some - 200).floor_divide(100), at::arange(4, at::kLong))) << some;
   }
+}
+
+TEST(TrainingDrawsTest, SobolTimestepsHaveOneInEachPartWithinAndAcrossSteps) {
+  const Config config{.timestep_sampling = TimestepSampling::sobol};
+  std::vector<Tensor> steps;
+  for (int64_t step = 0; step < 256; ++step) {
+    steps.push_back(sample_timesteps(config, Rng(1), step, 0, 4, 4, 1024));
+  }
+  const Tensor all = at::cat(steps);
+  for (const int64_t count : {2, 4, 32, 1024}) {
+    for (int64_t first = 0; first < 1024; first += count) {
+      const Tensor parts = all.narrow(0, first, count).floor_divide(1024 / count);
+      EXPECT_TRUE(at::equal(std::get<0>(parts.sort()), at::arange(count, at::kLong)));
+    }
+  }
+  // The digits of van der Corput's sequence: 1/2, 1/4, 3/4, 1/8 from the start.
+  const int64_t start = all[0].item<int64_t>();
+  const int64_t places[] = {512, 256, 768, 128};
+  for (int64_t i = 1; i <= 4; ++i) EXPECT_EQ(all[i].item<int64_t>() ^ start, places[i - 1]);
+}
+
+/// The share of timesteps below each tenth against the density's distribution function.
+void expect_distribution(Config config, const std::function<double(double)>& below) {
+  config.timestep_sampling = TimestepSampling::stratified;
+  const Tensor even = sample_timesteps(config, Rng(1), 0, 0, 10000, 10000, 1000);
+  config.timestep_sampling = TimestepSampling::uniform;
+  const Tensor free = sample_timesteps(config, Rng(1), 0, 0, 10000, 1, 1000);
+  for (int64_t tenth = 1; tenth < 10; ++tenth) {
+    const double expected = below(static_cast<double>(tenth) / 10);
+    const auto share = [&](const Tensor& t) {
+      return t.lt(100 * tenth).to(at::kDouble).mean().item<double>();
+    };
+    EXPECT_NEAR(share(even), expected, 2e-4) << tenth;  // one sample on each side of the border
+    EXPECT_NEAR(share(free), expected, 5 * 0.005) << tenth;
+  }
+}
+
+TEST(TrainingDrawsTest, LogitNormalTimestepsHaveItsDistribution) {
+  for (const auto& [mean, deviation] : {std::pair(0.0, 1.0), std::pair(0.7, 0.6)}) {
+    const Config config{.timestep_density = TimestepDensity::logit_normal,
+                        .logit_mean = mean,
+                        .logit_std = deviation};
+    expect_distribution(config, [m = mean, s = deviation](double x) {
+      const double z = (std::log(x / (1 - x)) - m) / s;
+      return 0.5 * std::erfc(-z / std::sqrt(2.0));
+    });
+  }
+}
+
+TEST(TrainingDrawsTest, BiasedTimestepsHaveTheirDistribution) {
+  expect_distribution({}, [](double x) { return x; });
+  expect_distribution({.timestep_bias = 1}, [](double x) { return x * x; });
+  expect_distribution({.timestep_bias = 0.5}, [](double x) { return std::pow(x, 1.5); });
+  expect_distribution({.timestep_bias = -2}, [](double x) { return 1 - std::pow(1 - x, 3); });
 }
 
 /// Channels with means 0.5, -1 and 0.

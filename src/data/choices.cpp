@@ -2,6 +2,8 @@
 // recorded run: append, never reorder.
 #include <fmt/ranges.h>
 
+#include <numeric>
+
 #include "core/random.h"
 #include "data/captions.h"
 #include "data/loader.h"
@@ -11,21 +13,31 @@ namespace {
 
 constexpr double kDarkest = 0.6;  // of a random background, per channel
 
-// Shuffles all comma-separated parts behind the first `keep`.
-std::string shuffle_tags(const std::string& caption, int64_t keep, Stream& stream) {
+std::vector<std::string> tags_of(std::string_view caption) {
   std::vector<std::string> tags;
   for (size_t begin = 0; begin <= caption.size();) {
     const size_t end = std::min(caption.find(',', begin), caption.size());
-    if (auto tag = trimmed(std::string_view(caption).substr(begin, end - begin)); !tag.empty()) {
+    if (auto tag = trimmed(caption.substr(begin, end - begin)); !tag.empty()) {
       tags.push_back(std::move(tag));
     }
     begin = end + 1;
   }
-  const auto kept = std::min(static_cast<size_t>(keep), tags.size());
-  const auto order = stream.permutation(static_cast<int64_t>(tags.size() - kept));
-  std::vector<std::string> shuffled(tags.begin(), tags.begin() + static_cast<int64_t>(kept));
-  for (const int64_t place : order) shuffled.push_back(tags[kept + static_cast<size_t>(place)]);
-  return fmt::format("{}", fmt::join(shuffled, ", "));
+  return tags;
+}
+
+// Shuffles the comma-separated parts behind those that are kept, then leaves some of them out.
+std::string vary_tags(const std::string& caption, const DataConfig& config, Stream& stream) {
+  const auto tags = tags_of(caption);
+  const auto kept = std::min(static_cast<size_t>(config.keep_tags), tags.size());
+  std::vector<int64_t> order(tags.size() - kept);
+  std::iota(order.begin(), order.end(), 0);
+  if (config.shuffle_tags) order = stream.permutation(static_cast<int64_t>(order.size()));
+  std::vector<std::string> varied(tags.begin(), tags.begin() + static_cast<int64_t>(kept));
+  for (const int64_t place : order) {
+    if (config.tag_dropout > 0 && stream.uniform() < config.tag_dropout) continue;
+    varied.push_back(tags[kept + static_cast<size_t>(place)]);
+  }
+  return fmt::format("{}", fmt::join(varied, ", "));
 }
 
 }  // namespace
@@ -55,7 +67,7 @@ std::string choose_caption(const Sample& sample, const DataConfig& config, uint6
   if (stream.uniform() < config.caption_dropout) return "";
   const auto choice = stream.below(static_cast<int64_t>(sample.captions.size()));
   const auto& caption = sample.captions[static_cast<size_t>(choice)];
-  return config.shuffle_tags ? shuffle_tags(caption, config.keep_tags, stream) : caption;
+  return captions_are_fixed(config) ? caption : vary_tags(caption, config, stream);
 }
 
 }  // namespace emulsion::data

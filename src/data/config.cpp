@@ -20,6 +20,10 @@ bool pictures_are_fixed(const DataConfig& config) {
   return config.crop == Crop::center && config.crop_size == 0 && config.random_background == 0;
 }
 
+bool captions_are_fixed(const DataConfig& config) {
+  return !config.shuffle_tags && config.tag_dropout == 0;
+}
+
 void validate(const DataConfig& config) {
   std::vector<std::string> problems;
   if (config.bucket_min > 0 && config.bucket_max > 0 && config.bucket_min > config.bucket_max) {

@@ -52,6 +52,7 @@ struct DataConfig {
   std::string background = "#ffffff";
   double random_background = 0;
   double caption_dropout = 0;
+  double tag_dropout = 0;
   bool shuffle_tags = false;
   int64_t keep_tags = 0;
   bool cache_latents = true;
@@ -86,8 +87,13 @@ struct DataConfig {
     v("caption_dropout", caption_dropout, "Probability of training with an empty caption.")
         .min(0)
         .max(1);
+    v("tag_dropout", tag_dropout,
+      "Probability with which each comma-separated part of a caption is left out.")
+        .min(0)
+        .max(1);
     v("shuffle_tags", shuffle_tags, "Shuffle the comma-separated parts of captions.");
-    v("keep_tags", keep_tags, "How many parts stay in front when shuffling.").min(0);
+    v("keep_tags", keep_tags, "How many parts stay in front when shuffling, and stay at all.")
+        .min(0);
     v("cache_latents", cache_latents,
       "Encode every picture once beforehand. Not with random crops or backgrounds.");
     v("sources", sources, "Where the pictures are.");
@@ -99,6 +105,9 @@ std::array<uint8_t, 3> parse_colour(const std::string& text);
 
 /// Whether pictures are the same every time, up to flipping, so that their latents can be kept.
 bool pictures_are_fixed(const DataConfig& config);
+
+/// Whether a picture's captions are trained as they are, so that their text states can be kept.
+bool captions_are_fixed(const DataConfig& config);
 
 /// Rules that span fields: crop size, bucket limits, colours, paths.
 /// Throws: Error{config} with all problems, a line each.

@@ -106,7 +106,7 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& repo
   at::NoGradGuard no_grad;
   std::vector<std::string> texts = {""};
   std::unordered_map<std::string, bool> seen = {{"", true}};
-  if (config_.data.shuffle_tags) return;  // too many orders to keep
+  if (!data::captions_are_fixed(config_.data)) return;  // too many forms to keep
   for (const auto& sample : source.index().samples) {
     for (const std::string& caption : sample.captions) {
       if (!seen[caption]) texts.push_back(caption);

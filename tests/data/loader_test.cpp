@@ -197,6 +197,50 @@ TEST(ChoicesTest, ShufflingKeepsTheFirstTagsAndLosesNone) {
                                          "cat, small, red, big", "cat, small, big, red"}));
 }
 
+TEST(ChoicesTest, DroppedTagsAreEachOfTheirOwnChance) {
+  DataConfig config;
+  config.tag_dropout = 0.3;
+  config.keep_tags = 1;
+  Sample sample;
+  sample.captions = {"cat, red , big,,small"};
+  std::map<std::string, int> seen;
+  constexpr int kDraws = 20000;
+  for (int64_t draw = 0; draw < kDraws; ++draw) ++seen[choose_caption(sample, config, 5, draw)];
+  // In their order, the first always: 0.7 and 0.3 of the three others, whatever the rest does.
+  const std::map<std::string, double> expected = {
+      {"cat, red, big, small", 0.343}, {"cat, red, big", 0.147}, {"cat, red, small", 0.147},
+      {"cat, big, small", 0.147},      {"cat, red", 0.063},      {"cat, big", 0.063},
+      {"cat, small", 0.063},           {"cat", 0.027}};
+  EXPECT_EQ(seen.size(), expected.size());
+  for (const auto& [caption, p] : expected) {
+    EXPECT_NEAR(seen[caption], p * kDraws, 5 * std::sqrt(kDraws * p * (1 - p))) << caption;
+  }
+  config.shuffle_tags = true;
+  std::set<std::string> shuffled;
+  for (int64_t draw = 0; draw < 2000; ++draw) {
+    shuffled.insert(choose_caption(sample, config, 5, draw));
+  }
+  EXPECT_EQ(shuffled.size(), 16U);  // 6 orders of three, 6 of two, 3 of one, none
+  EXPECT_TRUE(shuffled.contains("cat, small, red"));
+}
+
+TEST(ChoicesTest, CaptionsOfOldRunsStay) {
+  DataConfig config;
+  config.shuffle_tags = true;
+  Sample sample;
+  sample.captions = {"a, b, c, d, e"};
+  for (int64_t draw = 0; draw < 20; ++draw) {
+    Stream stream = Rng(5).stream(Purpose::caption, static_cast<uint64_t>(draw));
+    stream.uniform();  // dropout
+    stream.below(1);   // which caption
+    std::string expected;
+    for (const int64_t place : stream.permutation(5)) {
+      expected += (expected.empty() ? "" : ", ") + std::string(1, static_cast<char>('a' + place));
+    }
+    EXPECT_EQ(choose_caption(sample, config, 5, draw), expected);
+  }
+}
+
 TEST(BackgroundTest, TransparentPixelsGetTheColour) {
   // A picture whose left half is opaque red and whose right half is transparent: 2x1 RGBA PNG.
   const unsigned char bytes[] = {

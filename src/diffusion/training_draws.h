@@ -37,6 +37,7 @@ Tensor sample_timesteps(const ObjectiveConfig& config, const Rng& rng, int64_t s
 /// deviation: n_i is normal noise of 1 / r^i of the size, r uniform in 2..4 for every i, the first
 /// being of full size; up is bilinear. It ends when a side is 1.
 ///
+/// The offset comes first, so that the deviation of pyramid noise counts it in.
 /// sd-scripts takes u, r and the deviation once for a whole batch; here each belongs to the draw.
 ///
 /// Shapes:  `latent` [C,h,w], float32, as the U-Net sees it. Returns: [C,h,w], float32.
@@ -46,7 +47,8 @@ Tensor training_noise(const ObjectiveConfig& config, const Rng& rng, int64_t dra
                       const Tensor& latent);
 
 /// What the network's input gets beside the noise of one draw: input_perturbation times normal
-/// noise, times a uniform number with input_perturbation_random. The target does not change.
+/// noise, times a uniform number with input_perturbation_random. The target does not change
+/// (as in diffusers and sd-scripts; OneTrainer adds it to the target too).
 ///
 /// Returns: [C,h,w], float32; undefined without input_perturbation.
 /// Source:  Ning et al. 2023, arXiv:2301.11706, alg. 1.

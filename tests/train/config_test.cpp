@@ -28,6 +28,11 @@ TEST(RunConfigTest, RulesAcrossFieldsNameTheFieldsAndARemedy) {
                   {"schedule.warmup_steps", "schedule.warmup_fraction"});
 }
 
+TEST(RunConfigTest, RulesOfTheObjectiveHold) {
+  expect_contains(refusal([](RunConfig& c) { c.objective.noise_offset_random = true; }),
+                  {"objective.noise_offset_random", "objective.noise_offset "});
+}
+
 TEST(RunConfigTest, AllProblemsAreToldAtOnce) {
   expect_contains(refusal([](RunConfig& c) {
                     c.method = LoraMethod{};

@@ -207,6 +207,31 @@ TEST(DenoisingTest, APerturbationChangesWhatTheNetworkSeesAndNotTheTarget) {
   EXPECT_TRUE(test::close(other.per_sample, (other.prediction - v).square().mean({1, 2, 3}), 1e-6));
 }
 
+TEST(DenoisingTest, OptionsThatDoNotFitTheModelAreRefused) {
+  RunConfig config = test::in_memory(DiffusionMethod{});
+  config.objective.scale_v_loss = true;  // the tiny model predicts epsilon
+  test::expect_contains(test::error_message([&] { make_diffusion_method(config, test::tiny_model()); }),
+                        {"objective.scale_v_loss", "v_prediction"});
+}
+
+TEST(DenoisingTest, CaptionsThatVaryAreEncodedAsTheyCome) {
+  const test::TempFolder folder;
+  RunConfig config = test::in_memory(LoraMethod{});
+  config.data.tag_dropout = 0.5;
+  config.data.sources.front().path = test::write_pictures(folder / "pictures", 2);
+  for (const char* name : {"p0.txt", "p1.txt"}) std::ofstream(folder / "pictures" / name) << "one, two, three, four";
+  const data::Index index = data::scan(config.data);
+  const data::BatchPlan plan(index, config.data, 2, 3);
+  const data::BatchSource source(index, config.data, plan, 3);
+  const auto method = make_lora_method(config, test::tiny_model());
+  Reporter quiet;
+  method->prepare(source, folder / "cache", quiet);
+  data::Loader loader(source, 0, 0);
+  for (int64_t step = 0; step < 8; ++step) {
+    EXPECT_TRUE(std::isfinite(method->loss(loader.next(), {.step = step}).value.item<double>()));
+  }
+}
+
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
   const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());
   const auto value = [&](const data::Batch& batch, int64_t step) {

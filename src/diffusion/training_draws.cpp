@@ -75,7 +75,7 @@ Tensor offset_of(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
   return (strength + config.noise_offset_adaptive * mean).clamp_min(0) * colour;
 }
 
-/// Standard deviation of all values; the same on any number of threads, unlike at::std.
+/// Standard deviation of all values, added up in one order whatever the number of threads.
 double deviation(const Tensor& values) {
   const Tensor all = values.contiguous();
   const std::span<const float> numbers(all.const_data_ptr<float>(),

@@ -1,5 +1,6 @@
 #include "diffusion/training_draws.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -224,6 +225,20 @@ TEST(TrainingDrawsTest, PyramidNoiseIsTheSumOfItsSizesBroughtToUnitDeviation) {
   const Tensor both = (plain_noise(2) + first).to(at::kDouble);
   const Tensor one = training_noise({.pyramid_iterations = 1}, rng, 2, latent());
   EXPECT_LT((one - both / both.std()).abs().max().item<double>(), 2e-6);
+}
+
+TEST(TrainingDrawsTest, NoiseHasTheSameBitsOnAnyNumberOfThreads) {
+  const ObjectiveConfig config{
+      .noise_offset = 0.1, .noise_offset_adaptive = 0.1, .pyramid_iterations = 6};
+  const Tensor latent = Rng(4).normal({4, 128, 128}, Purpose::latent);  // of SDXL at 1024 x 1024
+  const int threads = at::get_num_threads();
+  for (int64_t draw = 0; draw < 10; ++draw) {
+    at::set_num_threads(1);
+    const Tensor one = training_noise(config, Rng(3), draw, latent);
+    at::set_num_threads(4);
+    EXPECT_TRUE(at::equal(training_noise(config, Rng(3), draw, latent), one)) << draw;
+  }
+  at::set_num_threads(threads);
 }
 
 TEST(TrainingDrawsTest, PerturbationsHaveTheirStrengthAndNothingToDoWithTheNoise) {

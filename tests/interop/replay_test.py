@@ -179,7 +179,7 @@ class DenoiserReplayTest(Claims):
                 self.assert_losses({k: v for k, v in ours.items() if ".0." in k}, losses[:1], norms[:1])
                 self.assert_losses(ours, losses, norms, tolerance=1e-4, norm_tolerance=2e-3)
 
-    def test_min_snr_weighting_and_huber_loss(self):
+    def test_weightings_and_huber_losses(self):
         recorded = golden(RECORDING.stem)
         inputs = step_inputs(recorded, 0)
         alphas = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
@@ -195,6 +195,13 @@ class DenoiserReplayTest(Claims):
         huber = (2 * c * ((difference.square() + c**2).sqrt() - c)).mean().item()
         ours = replay("huber", self.METHOD, more=f'[objective]\nloss = "huber"\nhuber_c = {c}')
         self.assertLess(abs(ours["step.0.loss"].item() / huber - 1), 1e-5)
+        # what sd-scripts computes with --loss_type smooth_l1 --huber_schedule snr --debiased_estimation_loss
+        turn = ((1 - c) / (1 + snr.rsqrt()) ** 2 + c).view(-1, 1, 1, 1)
+        smooth = (2 * ((difference.square() + turn**2).sqrt() - turn)).mean((1, 2, 3))
+        debiased = (smooth / snr.clamp(max=1000).sqrt()).mean().item()
+        options = f'weighting = "debiased"\nloss = "smooth_l1"\nhuber_c = {c}\nhuber_schedule = "snr"'
+        ours = replay("debiased", self.METHOD, more="[objective]\n" + options)
+        self.assertLess(abs(ours["step.0.loss"].item() / debiased - 1), 1e-5)
 
     def test_the_text_encoder_trained_along(self):
         words = CLIPTokenizer.from_pretrained(tiny_runs.model("epsilon") / "tokenizer")

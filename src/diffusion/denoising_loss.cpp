@@ -112,7 +112,8 @@ Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& targe
 Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
                      const Tensor& target, const NoiseLevels& levels) {
   const Tensor errors = pointwise_loss(config.loss, out, target, huber_threshold(config, levels));
-  return errors.flatten(1).mean(1) * loss_weight(config, prediction, levels.snr);
+  // A sum to a single number is cut by the number of threads; one per channel is not.
+  return errors.mean({2, 3}).mean(1) * loss_weight(config, prediction, levels.snr);
 }
 
 }  // namespace emulsion::diffusion

@@ -1,10 +1,12 @@
 #include "diffusion/denoising_loss.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <functional>
 
+#include "core/random.h"
 #include "io/safetensors.h"
 #include "support/support.h"
 
@@ -213,6 +215,21 @@ TEST(DenoisingLossTest, SampleLossIsTheWeightedMeanOfEachSample) {
   };
   EXPECT_NEAR(losses[0].item<double>(), expected(100, 2, 0), 1e-5);
   EXPECT_NEAR(losses[1].item<double>(), expected(800, 3, -1), 1e-5);
+}
+
+TEST(DenoisingLossTest, ALargeSampleHasTheSameBitsOnAnyNumberOfThreads) {
+  const NoiseSchedule schedule(NoiseScheduleConfig{});
+  const Tensor timesteps = at::tensor({500}, at::kLong), target = at::zeros({1, 4, 128, 128});
+  const int threads = at::get_num_threads();
+  for (uint64_t draw = 0; draw < 10; ++draw) {
+    const Tensor out = Rng(1).normal(target.sizes(), Purpose::sample, draw);
+    const auto loss = [&](int count) {
+      at::set_num_threads(count);
+      return sample_losses({}, Prediction::epsilon, out, target, {schedule, timesteps});
+    };
+    EXPECT_TRUE(at::equal(loss(1), loss(4))) << draw;
+  }
+  at::set_num_threads(threads);
 }
 
 }  // namespace

@@ -28,12 +28,14 @@ void validate(const ObjectiveConfig& config) {
        fmt::format("[objective.min_timestep] expected less than objective.max_timestep, {}, got {}",
                    config.max_timestep, config.min_timestep));
   rule(!config.noise_offset_random || config.noise_offset > 0,
-       "[objective.noise_offset_random] expected objective.noise_offset above 0, got 0");
+       "[objective.noise_offset_random] expected objective.noise_offset above 0, got 0; "
+       "set it, 0.05 is usual");
   rule(config.noise_offset_adaptive == 0 || config.noise_offset > 0,
-       "[objective.noise_offset_adaptive] expected objective.noise_offset above 0, got 0");
+       "[objective.noise_offset_adaptive] expected objective.noise_offset above 0, got 0; "
+       "set it, 0.05 is usual");
   rule(!config.input_perturbation_random || config.input_perturbation > 0,
        "[objective.input_perturbation_random] expected objective.input_perturbation above 0, got "
-       "0");
+       "0; set it, 0.1 is usual");
   const bool turns =
       config.loss == PointwiseLoss::huber || config.loss == PointwiseLoss::smooth_l1;
   rule(turns || (config.huber_schedule == HuberSchedule::constant && config.huber_scale == 1),
@@ -59,11 +61,13 @@ void validate(const ObjectiveConfig& config, Prediction prediction, const NoiseS
        "false");
   rule(config.v_like_loss == 0 || prediction == Prediction::epsilon,
        "[objective.v_like_loss] expected a model with prediction = \"epsilon\"; set it to 0");
-  const Tensor snr = schedule.snr(at::arange(size, at::kLong));
+  rule.settle();
+  const int64_t end = config.max_timestep > 0 ? config.max_timestep : size;
+  const Tensor snr = schedule.snr(at::arange(config.min_timestep, end, at::kLong));
   rule(loss_weight(config, prediction, snr).isfinite().all().item<bool>(),
        "[objective.weighting] and objective.v_like_loss give the last noise level of "
-       "noise.zero_terminal_snr an infinite weight; use another weighting, no v_like_loss, or a "
-       "model with prediction = \"v_prediction\"");
+       "noise.zero_terminal_snr an infinite weight; use another weighting, no v_like_loss, a "
+       "lower max_timestep, or a model with prediction = \"v_prediction\"");
   rule.settle();
 }
 

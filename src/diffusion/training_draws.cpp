@@ -76,7 +76,7 @@ Tensor offset_of(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
 }
 
 /// Standard deviation of all values, added up in one order whatever the number of threads.
-double deviation(const Tensor& values) {
+double standard_deviation(const Tensor& values) {
   const Tensor all = values.contiguous();
   const std::span<const float> numbers(all.const_data_ptr<float>(),
                                        static_cast<size_t>(all.numel()));
@@ -105,7 +105,7 @@ Tensor with_pyramid(const ObjectiveConfig& config, const Rng& rng, int64_t draw,
     sum = sum + std::pow(config.pyramid_discount, power) * grown.squeeze(0);
     if (h == 1 || w == 1) break;
   }
-  return sum / deviation(sum);
+  return sum / standard_deviation(sum);
 }
 
 }  // namespace

@@ -71,6 +71,8 @@ TEST(ObjectiveConfigTest, RefusesInfiniteWeights) {
     expect_fit(config, Prediction::epsilon, false, "");
   }
   expect_fit(debiased, Prediction::v_prediction, true, "");
+  expect_fit({.max_timestep = 999, .weighting = LossWeighting::debiased}, Prediction::epsilon, true,
+             "");
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #include "optim/adamw.h"
 
 #include <cmath>
-#include <set>
 
 #include "core/error.h"
+#include "optim/chunks.h"
 #include "optim/kernel_loops.h"
 #include "optim/state_reader.h"
 
@@ -75,13 +75,9 @@ void run_block(const Job& job, int64_t at, int64_t n) {
 }  // namespace
 
 AdamW::AdamW(const AdamWConfig& config, std::vector<Param> params)
-    : config_(config), params_(std::move(params)) {
+    : Optimizer(std::move(params)), config_(config) {
   const at::NoGradGuard no_grad;
-  std::set<std::string> names;
   for (const Param& param : params_) {
-    check(param);
-    EMULSION_CHECK(names.insert(param.name).second, internal,
-                   "[optimizer] two parameters are called '{}'", param.name);
     slots_.push_back({at::zeros_like(param.master), at::zeros_like(param.master), 0});
   }
 }

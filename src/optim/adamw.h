@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "core/tensor.h"
-#include "optim/chunks.h"
-#include "optim/param.h"
+#include "optim/optimizer.h"
 
 namespace emulsion::optim {
 
 struct AdamWConfig {
+  static constexpr const char* kType = "adamw";
+  static constexpr const char* kDoc = "AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), as torch.optim.AdamW.";
   double lr = 1e-4;
   double beta1 = 0.9;
   double beta2 = 0.999;
@@ -31,31 +32,19 @@ struct AdamWConfig {
   }
 };
 
-/// Numbers as torch.optim.AdamW (single tensor, float32). A step does not depend on the number of
-/// threads.
-class AdamW {
+/// Numbers as torch.optim.AdamW (single tensor, float32).
+class AdamW : public Optimizer {
  public:
-  /// Starts with moments of 0. Throws: Error{internal} if a parameter's tensors do not fit
-  /// together, or two parameters have one name.
+  /// Starts with moments of 0.
   AdamW(const AdamWConfig& config, std::vector<Param> params);
 
-  /// The parameters, in the order given. Set `grad` of each before step; the other tensors stay.
-  std::vector<Param>& params() { return params_; }
-  const std::vector<Param>& params() const { return params_; }
   const AdamWConfig& config() const { return config_; }
 
-  /// One step for every parameter that has a gradient: weights change by `lr` (times
-  /// Param::lr_scale), gradients count `grad_scale` times, averages move by 1 - `ema_decay`.
-  /// Gradients are only read.
-  void step(double lr, double grad_scale = 1, double ema_decay = 0);
+  void step(double lr, double grad_scale = 1, double ema_decay = 0) override;
 
-  /// "<name>.exp_avg", "<name>.exp_avg_sq" (float32) and "steps" (int64, one per parameter). The
-  /// tensors are the optimizer's own: write them before the next step.
-  NamedTensors state() const;
-
-  /// Continues from a state, bit for bit. Throws: Error{not_found} for a tensor that is missing,
-  /// Error{shape} for one that does not fit.
-  void load_state(const NamedTensors& state);
+  /// "<name>.exp_avg", "<name>.exp_avg_sq" (float32) and "steps" (int64, one per parameter).
+  NamedTensors state() const override;
+  void load_state(const NamedTensors& state) override;
 
  private:
   struct Slot {
@@ -66,7 +55,6 @@ class AdamW {
   void step_with_aten(size_t i, double lr, double grad_scale, double ema_decay);
 
   AdamWConfig config_;
-  std::vector<Param> params_;
   std::vector<Slot> slots_;
 };
 

@@ -9,14 +9,21 @@ namespace emulsion::optim {
 namespace {
 
 /// From 1 at progress 0 to 0 at progress 1.
-using Shape = double (*)(double progress);
+using Shape = double (*)(const LrScheduleConfig& config, double progress);
 
-double constant(double) { return 1; }
-double linear(double progress) { return 1 - progress; }
-double cosine(double progress) { return 0.5 * (1 + std::cos(std::numbers::pi * progress)); }
+double constant(const LrScheduleConfig&, double) { return 1; }
+double linear(const LrScheduleConfig&, double progress) { return 1 - progress; }
+double cosine(const LrScheduleConfig&, double progress) { return 0.5 * (1 + std::cos(std::numbers::pi * progress)); }
+double cosine_restarts(const LrScheduleConfig& config, double progress) {
+  const double cycle = progress * static_cast<double>(config.cycles);
+  return progress >= 1 ? 0 : cosine(config, cycle - std::floor(cycle));
+}
+double polynomial(const LrScheduleConfig& config, double progress) { return std::pow(1 - progress, config.power); }
+double rex(const LrScheduleConfig&, double progress) { return (1 - progress) / (1 - 0.5 * progress); }
 
 constexpr std::pair<LrSchedule, Shape> kShapes[] = {
-    {LrSchedule::constant, constant}, {LrSchedule::linear, linear}, {LrSchedule::cosine, cosine}};
+    {LrSchedule::constant, constant}, {LrSchedule::linear, linear}, {LrSchedule::cosine, cosine},
+    {LrSchedule::cosine_restarts, cosine_restarts}, {LrSchedule::polynomial, polynomial}, {LrSchedule::rex, rex}};
 
 Shape shape_of(LrSchedule schedule) {
   for (const auto& [candidate, shape] : kShapes) {
@@ -40,7 +47,7 @@ double multiplier(const LrScheduleConfig& config, int64_t step, int64_t total) {
   if (step < warmup) return static_cast<double>(step) / static_cast<double>(warmup);
   const auto length = static_cast<double>(std::max<int64_t>(1, total - warmup));
   const double progress = std::min(1.0, static_cast<double>(step - warmup) / length);
-  return config.min_ratio + (1 - config.min_ratio) * shape_of(config.shape)(progress);
+  return config.min_ratio + (1 - config.min_ratio) * shape_of(config.shape)(config, progress);
 }
 
 }  // namespace emulsion::optim

@@ -17,7 +17,7 @@
 #include "diffusion/objective_options.h"
 #include "diffusion/prediction.h"
 #include "models/architecture.h"
-#include "optim/adamw.h"
+#include "optim/config.h"
 #include "optim/ema.h"
 #include "optim/schedule.h"
 
@@ -169,7 +169,7 @@ struct RunConfig {
   diffusion::NoiseScheduleConfig noise;
   diffusion::Prediction prediction = diffusion::Prediction::epsilon;
   diffusion::ObjectiveConfig objective;
-  optim::AdamWConfig optimizer;
+  optim::OptimizerConfig optimizer;
   optim::LrScheduleConfig schedule;
   EmaOptions ema;
   PreviewConfig preview;
@@ -203,7 +203,7 @@ struct RunConfig {
     v("noise", noise, "Noise schedule of a new model; a loaded one brings its own.");
     v("prediction", prediction, "What a new model's network predicts; a loaded one brings its own.");
     v("objective", objective, "The denoising loss.");
-    v("optimizer", optimizer, "AdamW.");
+    v("optimizer", optimizer, "What becomes of a gradient.");
     v("schedule", schedule, "Learning rate over the run.");
     v("ema", ema, "Moving average of the weights.");
     v("preview", preview, "Pictures drawn while training.");

@@ -27,7 +27,7 @@ RunConfig common(const std::filesystem::path& pictures) {
   data::SourceConfig source;
   source.path = pictures.string();
   config.data.sources = {source};
-  config.optimizer.beta2 = 0.99;
+  config.optimizer = optim::AdamWConfig{.beta2 = 0.99};
   config.schedule.shape = optim::LrSchedule::cosine;
   config.ema.enabled = true;
   return config;
@@ -50,7 +50,7 @@ std::vector<RunConfig> runs_for_folder(const std::filesystem::path& pictures, st
   autoencoder.data.crop = data::Crop::random;
   autoencoder.data.crop_size = kSide / 2;
   autoencoder.data.flip = 0.5;
-  autoencoder.optimizer.lr = 3e-3;
+  std::get<optim::AdamWConfig>(autoencoder.optimizer).lr = 3e-3;
   autoencoder.schedule.warmup_steps = 30;
   autoencoder.ema.decay = 0.99;
 
@@ -63,7 +63,7 @@ std::vector<RunConfig> runs_for_folder(const std::filesystem::path& pictures, st
   diffusion.prediction = diffusion::Prediction::v_prediction;
   diffusion.objective.timestep_sampling = diffusion::TimestepSampling::stratified;
   diffusion.data.caption_dropout = 0.1;
-  diffusion.optimizer.lr = 2e-3;
+  std::get<optim::AdamWConfig>(diffusion.optimizer).lr = 2e-3;
   diffusion.schedule.warmup_steps = 50;
   diffusion.ema.decay = 0.995;
   diffusion.preview.cfg = 2.5;

@@ -82,7 +82,7 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
   for (const Trainable& trainable : trainables_) {
     optim::Param param;
     param.name = trainable.name;
-    param.decays = trainable.decays || config.optimizer.decay_norms_and_biases;
+    param.decays = trainable.decays || optim::decays_norms_and_biases(config.optimizer);
     if (trainable.place->scalar_type() == at::kFloat) {
       param.master = trainable.place->detach();  // shares memory: the update reaches the model at once
     } else {
@@ -98,7 +98,7 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
     recomputation_ = std::make_unique<nn::Recomputation>();
   }
   if (config.ema.enabled) ema_ = std::make_unique<optim::Ema>(config.ema, params);
-  optimizer_ = std::make_unique<optim::AdamW>(config.optimizer, std::move(params));
+  optimizer_ = optim::make_optimizer(config.optimizer, std::move(params));
 }
 
 Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
@@ -145,7 +145,7 @@ StepStats Learner::update(int64_t step) {
     }
     throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradients overflow together; lower optimizer.lr", step + 1));
   }
-  const double lr = config_.optimizer.lr * optim::multiplier(config_.schedule, step, config_.steps);
+  const double lr = optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
   optimizer_->step(lr, clip.scale, ema_ ? ema_->next_decay() : 0.0);
   for (size_t i = 0; i < params.size(); ++i) {
     params[i].grad = Tensor();
@@ -178,7 +178,7 @@ void Learner::plan_recomputation() {
 NamedTensors Learner::state() const {
   NamedTensors state;
   for (const optim::Param& param : optimizer_->params()) state.emplace_back("weight/" + param.name, param.master);
-  for (const auto& [name, value] : optimizer_->state()) state.emplace_back("adamw/" + name, value);
+  for (const auto& [name, value] : optimizer_->state()) state.emplace_back("optimizer/" + name, value);
   if (ema_) {
     for (const auto& [name, value] : ema_->state()) state.emplace_back("ema/" + name, value);
   }
@@ -194,7 +194,7 @@ void Learner::load_state(const NamedTensors& state) {
     param.master.copy_(*saved);
   }
   optim::refresh_copies(optimizer_->params());
-  optimizer_->load_state(with_prefix(state, "adamw/"));
+  optimizer_->load_state(with_prefix(state, "optimizer/"));
   if (ema_) ema_->load_state(with_prefix(state, "ema/"));
 }
 

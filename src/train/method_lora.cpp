@@ -96,7 +96,7 @@ class Lora : public DenoiserMethod {
             {"ss_sd_model_name", config_.model.path},
             {"ss_steps", std::to_string(config_.steps)},
             {"ss_seed", std::to_string(config_.seed)},
-            {"ss_learning_rate", fmt::format("{}", config_.optimizer.lr)},
+            {"ss_learning_rate", fmt::format("{}", optim::learning_rate(config_.optimizer))},
             {"ss_resolution", fmt::format("({0}, {0})", config_.data.resolution)},
             {"modelspec.sai_model_spec", "1.0.1"},
             {"modelspec.architecture", architecture},

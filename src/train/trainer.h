@@ -65,7 +65,7 @@ class Learner {
   std::unique_ptr<nn::Recomputation> recomputation_;  // none: every block is kept
   bool planned_ = false;
   std::unique_ptr<optim::Ema> ema_;
-  std::unique_ptr<optim::AdamW> optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
 };
 
 class Trainer;

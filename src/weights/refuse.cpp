@@ -25,7 +25,7 @@ constexpr Sign kSigns[] = {
     {"conditioner.embedders.0.model.", true, "sdxl_refiner", nullptr, nullptr},
     {"joint_blocks.0.", true, "sd3", nullptr, nullptr},
     {"double_blocks.0.img_attn.", true, "flux", nullptr, nullptr},
-    {"adamw/", true, nullptr, "a checkpoint of a training run", "give the run's model folder"},
+    {"optimizer/", true, nullptr, "a checkpoint of a training run", "give the run's model folder"},
     {"control_model.", true, nullptr, "a ControlNet", "it is not built"},
     {"controlnet_cond_embedding.", true, nullptr, "a ControlNet", "it is not built"},
     {"edm_mean", true, nullptr, "Playground 2.5", "it is not built; Stable Diffusion 1.x, 2.x and XL base are"},

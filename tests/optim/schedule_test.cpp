@@ -25,6 +25,22 @@ TEST(LrScheduleTest, CurvesAreThoseOfDiffusers) {
   expect_curve({.shape = LrSchedule::linear, .warmup_steps = 10}, "linear");
   expect_curve({.shape = LrSchedule::cosine, .warmup_steps = 10}, "cosine");
   expect_curve({.shape = LrSchedule::cosine, .warmup_fraction = 0.1}, "cosine");
+  expect_curve({.shape = LrSchedule::cosine_restarts, .warmup_steps = 10, .cycles = 3}, "cosine_with_restarts");
+}
+
+/// diffusers ends at 1e-7 of an optimizer's rate of 1e-4 instead of 0: at min_ratio 1e-3.
+TEST(LrScheduleTest, PolynomialIsThatOfDiffusers) {
+  const auto file = io::SafetensorsFile::open(test::golden("optim.safetensors"));
+  const LrScheduleConfig config{.shape = LrSchedule::polynomial, .warmup_steps = 10, .min_ratio = 1e-3, .power = 2};
+  EXPECT_TRUE(at::allclose(curve(config), file.tensor("lr.polynomial"), 1e-12, 1e-12));
+}
+
+TEST(LrScheduleTest, RexIsItsFormula) {
+  const LrScheduleConfig config{.shape = LrSchedule::rex};
+  EXPECT_DOUBLE_EQ(multiplier(config, 0, 100), 1);
+  EXPECT_DOUBLE_EQ(multiplier(config, 50, 100), 0.5 / 0.75);
+  EXPECT_DOUBLE_EQ(multiplier(config, 80, 100), 0.2 / 0.6);
+  EXPECT_DOUBLE_EQ(multiplier(config, 100, 100), 0);
 }
 
 TEST(LrScheduleTest, MinRatioIsWhereTheCurveEnds) {

@@ -76,7 +76,7 @@ TEST(RunConfigTest, OverridesAreCheckedLikeTheFile) {
   const std::string file = (test::source_dir() / "configs" / "quickstart" / "lora.toml").string();
   const RunConfig config = load_run_config(file, {{"method.rank", "4"}, {"optimizer.lr", "1e-5"}});
   EXPECT_EQ(std::get<LoraMethod>(config.method).rank, 4);
-  EXPECT_EQ(config.optimizer.lr, 1e-5);
+  EXPECT_EQ(optim::learning_rate(config.optimizer), 1e-5);
   expect_contains(test::error_message([&] { load_run_config(file, {{"optimiser.lr", "1"}}); }),
                   {"--set optimiser.lr", "optimizer"});
   expect_contains(test::error_message([&] { load_run_config(file, {{"steps", "-3"}}); }), {"--set steps", "-3"});

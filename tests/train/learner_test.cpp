@@ -27,7 +27,7 @@ RunConfig learner_config() {
   RunConfig config;
   config.steps = 20;
   config.clip = 0.5;
-  config.optimizer.lr = 1e-2;
+  config.optimizer = optim::AdamWConfig{.lr = 1e-2};
   config.schedule.shape = optim::LrSchedule::cosine;
   config.ema.enabled = true;
   config.ema.decay = 0.9;

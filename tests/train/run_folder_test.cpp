@@ -36,7 +36,7 @@ TEST_F(RunFolderTest, HoldsTheEffectiveConfig) {
 TEST_F(RunFolderTest, TheRunOfAnotherConfigIsRefusedWithTheDifference) {
   const RunFolder folder(config);
   RunConfig other = config;
-  other.optimizer.lr = 0.125;
+  other.optimizer = optim::AdamWConfig{.lr = 0.125};
   other.batch_size = 7;
   const std::string before = io::read_file(folder / "config.toml");
   expect_contains(test::error_message([&] { RunFolder{other}; }),

@@ -108,7 +108,7 @@ TEST_F(RunTest, ResumeInsistsOnACheckpoint) {
 }
 
 TEST_F(RunTest, ALossThatIsNotFiniteNamesStepAndPictureAndKeepsTheLastState) {
-  base.optimizer.lr = 1e30;
+  base.optimizer = optim::AdamWConfig{.lr = 1e30};
   base.checkpoint.every = 1;
   Reporter silent;
   try {

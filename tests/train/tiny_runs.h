@@ -40,7 +40,7 @@ inline train::RunConfig tiny_run(const std::filesystem::path& folder) {
   data::SourceConfig source;
   source.path = (folder / "pictures").string();
   config.data.sources = {source};
-  config.optimizer.lr = 1e-3;
+  config.optimizer = optim::AdamWConfig{.lr = 1e-3};
   config.preview.every = 0;
   config.checkpoint.every = 0;
   return config;

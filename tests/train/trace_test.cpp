@@ -50,7 +50,7 @@ RunConfig golden_config(MethodConfig method) {
   RunConfig config = test::in_memory(std::move(method));
   config.steps = 10;
   config.clip = 1;
-  config.optimizer = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
+  config.optimizer = optim::AdamWConfig{.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
   return config;
 }
 

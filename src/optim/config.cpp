@@ -1,0 +1,34 @@
+#include "optim/config.h"
+
+#include "optim/prodigy.h"
+#include "optim/simple.h"
+
+namespace emulsion::optim {
+namespace {
+
+template <class Config>
+std::unique_ptr<Optimizer> made(const Config& config, std::vector<Param> params) {
+  return std::make_unique<Simple<Config>>(config, std::move(params));
+}
+std::unique_ptr<Optimizer> made(const AdamWConfig& config, std::vector<Param> params) {
+  return std::make_unique<AdamW>(config, std::move(params));
+}
+std::unique_ptr<Optimizer> made(const ProdigyConfig& config, std::vector<Param> params) {
+  return std::make_unique<Prodigy>(config, std::move(params));
+}
+
+}  // namespace
+
+double learning_rate(const OptimizerConfig& config) {
+  return std::visit([](const auto& held) { return held.lr; }, config);
+}
+
+bool decays_norms_and_biases(const OptimizerConfig& config) {
+  return std::visit([](const auto& held) { return held.decay_norms_and_biases; }, config);
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, std::vector<Param> params) {
+  return std::visit([&](const auto& held) { return made(held, std::move(params)); }, config);
+}
+
+}  // namespace emulsion::optim

@@ -1,0 +1,44 @@
+// What all optimizers have, and which there are.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "optim/param.h"
+
+namespace emulsion::optim {
+
+/// Changes the masters of its parameters by their gradients. A step does not depend on the number of threads.
+class Optimizer {
+ public:
+  /// Throws: Error{internal} if a parameter's tensors do not fit together, or two parameters have one name.
+  explicit Optimizer(std::vector<Param> params);
+  virtual ~Optimizer() = default;
+
+  /// The parameters, in the order given. Set `grad` of each before step; the other tensors stay.
+  std::vector<Param>& params() { return params_; }
+  const std::vector<Param>& params() const { return params_; }
+
+  /// One step for every parameter that has a gradient: weights change by `lr` (times Param::lr_scale), gradients count
+  /// `grad_scale` times, averages move by 1 - `ema_decay`. Gradients are only read.
+  virtual void step(double lr, double grad_scale = 1, double ema_decay = 0) = 0;
+
+  /// Its own tensors by name: write them before the next step.
+  virtual NamedTensors state() const = 0;
+  /// Continues from a state, bit for bit. Throws: Error{not_found} for a tensor that is missing, Error{shape} for one that does not
+  /// fit.
+  virtual void load_state(const NamedTensors& state) = 0;
+
+ protected:
+  /// f(i, gradient) for every parameter with a gradient: float32, scaled, contiguous like the master. Each runs in one thread, so
+  /// that sums have one order.
+  void for_each_gradient(double grad_scale, const std::function<void(size_t i, const Tensor& grad)>& f);
+  /// Copy and average of a parameter whose master has changed.
+  static void follow(Param& param, double ema_decay);
+
+  std::vector<Param> params_;
+};
+
+}  // namespace emulsion::optim

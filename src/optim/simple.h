@@ -1,0 +1,46 @@
+// Optimizers whose parameters know nothing of each other: a formula and a few tensors each.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "optim/config.h"
+
+namespace emulsion::optim {
+
+/// What a parameter has besides its weight: tensors by name, and the steps that it has taken.
+struct Slot {
+  std::map<std::string, Tensor> tensors;
+  int64_t steps = 0;
+
+  /// The tensor of that name, zeros of that shape at first, where the weight is.
+  Tensor& get(const std::string& name, const Tensor& weight, at::IntArrayRef shape);
+};
+
+/// Changes one weight. `rate` has the schedule and Param::lr_scale in it; `decays` says whether weight decay applies.
+template <class Config>
+void update(const Config& config, Tensor& weight, const Tensor& grad, Slot& slot, double rate, bool decays);
+
+/// SGD, Lion, Adafactor.
+template <class Config>
+class Simple : public Optimizer {
+ public:
+  Simple(const Config& config, std::vector<Param> params) : Optimizer(std::move(params)), config_(config), slots_(params_.size()) {}
+
+  void step(double lr, double grad_scale, double ema_decay) override {
+    for_each_gradient(grad_scale, [&](size_t i, const Tensor& grad) {
+      Param& param = params_[i];
+      ++slots_[i].steps;
+      update(config_, param.master, grad, slots_[i], lr * param.lr_scale, param.decays);
+      follow(param, ema_decay);
+    });
+  }
+  NamedTensors state() const override;
+  void load_state(const NamedTensors& state) override;
+
+ private:
+  Config config_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace emulsion::optim

@@ -1,0 +1,177 @@
+// Every optimizer of a run file: ten steps as its own package takes them, and what all must keep to.
+//
+// Tolerance: 2e-6 of the largest weight, float32; the packages order a few factors differently. Lion's steps are signs, and were equal.
+#include "optim/config.h"
+
+#include <gtest/gtest.h>
+
+#include <ATen/Parallel.h>
+#include <nlohmann/json.hpp>
+
+#include "config/config.h"
+#include "core/random.h"
+#include "io/safetensors.h"
+#include "support/support.h"
+
+namespace emulsion::optim {
+namespace {
+
+constexpr double kTolerance = 2e-6;
+
+struct OptimizerFile {
+  OptimizerConfig optimizer;
+  template <class V>
+  void fields(V& v) {
+    v("optimizer", optimizer, "");
+  }
+};
+
+const io::SafetensorsFile& golden_optimizers() {
+  static const auto kFile = io::SafetensorsFile::open(test::golden("optimizers.safetensors"));
+  return kFile;
+}
+
+/// {"lr": 0.1, ...} as a run file says it.
+OptimizerConfig config_of(const nlohmann::json& keys) {
+  std::string text = "[optimizer]\n";
+  for (const auto& [key, value] : keys.items()) text += key + " = " + value.dump() + "\n";
+  return config::from_toml<OptimizerFile>(text, "run.toml").optimizer;
+}
+
+std::map<std::string, OptimizerConfig> golden_configs() {
+  std::map<std::string, OptimizerConfig> all;
+  const auto cases = nlohmann::json::parse(golden_optimizers().metadata().at("cases"));
+  for (const auto& [name, keys] : cases.items()) all[name] = config_of(keys);
+  all["adamw"] = AdamWConfig{};
+  return all;
+}
+
+std::string numbered_name(const std::string& prefix, int64_t step, size_t i) {
+  return prefix + std::to_string(step) + "." + std::to_string(i);
+}
+
+std::vector<Param> starting_params() {
+  std::vector<Param> params(4);
+  for (size_t i = 0; i < params.size(); ++i) {
+    params[i].name = "p" + std::to_string(i);
+    params[i].master = golden_optimizers().tensor("start." + std::to_string(i)).clone();
+  }
+  return params;
+}
+
+void set_gradients(Optimizer& optimizer, int64_t step) {
+  for (size_t i = 0; i < optimizer.params().size(); ++i) {
+    optimizer.params()[i].grad = golden_optimizers().tensor(numbered_name("grad.", step, i)).clone();
+  }
+}
+
+void take_steps(Optimizer& optimizer, double lr, int64_t from, int64_t to, double ema_decay = 0) {
+  for (int64_t step = from; step < to; ++step) {
+    set_gradients(optimizer, step);
+    optimizer.step(lr, 1, ema_decay);
+  }
+}
+
+TEST(OptimizersTest, TenStepsAreThoseOfTheReferences) {
+  for (const auto& [name, config] : golden_configs()) {
+    if (name == "adamw") continue;  // adamw_test.cpp
+    const auto optimizer = make_optimizer(config, starting_params());
+    for (int64_t step = 0; step < 10; ++step) {
+      take_steps(*optimizer, learning_rate(config), step, step + 1);
+      for (size_t i = 0; i < 4; ++i) {
+        const Tensor expected = golden_optimizers().tensor(numbered_name(name + ".", step + 1, i));
+        EXPECT_TRUE(test::close(optimizer->params()[i].master, expected, kTolerance)) << name << " " << step << " " << i;
+      }
+    }
+    EXPECT_FALSE(at::equal(optimizer->params()[0].master, starting_params()[0].master)) << name;
+  }
+}
+
+TEST(OptimizersTest, ASavedStateGoesOnToTheSameBits) {
+  for (const auto& [name, config] : golden_configs()) {
+    const double lr = learning_rate(config);
+    const auto whole = make_optimizer(config, starting_params());
+    take_steps(*whole, lr, 0, 10);
+    const auto first = make_optimizer(config, starting_params());
+    take_steps(*first, lr, 0, 4);
+    NamedTensors state;
+    for (const auto& [key, value] : first->state()) state.emplace_back(key, value.clone());
+    std::vector<Param> params = starting_params();
+    for (size_t i = 0; i < params.size(); ++i) params[i].master = first->params()[i].master.clone();
+    const auto second = make_optimizer(config, params);
+    second->load_state(state);
+    take_steps(*second, lr, 4, 10);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_TRUE(at::equal(second->params()[i].master, whole->params()[i].master)) << name << " " << i;
+    }
+    NamedTensors damaged(state.begin() + 1, state.end());
+    EXPECT_NE(test::error_message([&] { second->load_state(damaged); }), "") << name;
+  }
+}
+
+TEST(OptimizersTest, TheNumberOfThreadsChangesNoBit) {
+  const int before = at::get_num_threads();
+  for (const auto& [name, config] : golden_configs()) {
+    const auto run = [&, &config = config](int threads) {
+      at::set_num_threads(threads);
+      Param param;
+      param.name = "large";
+      param.master = Rng(1).normal({300, 301}, Purpose::init);
+      const auto optimizer = make_optimizer(config, {param});
+      for (uint64_t step = 0; step < 3; ++step) {
+        optimizer->params()[0].grad = Rng(2).normal({300, 301}, Purpose::noise, step);
+        optimizer->step(learning_rate(config));
+      }
+      return optimizer->params()[0].master;
+    };
+    EXPECT_TRUE(at::equal(run(1), run(2))) << name;
+  }
+  at::set_num_threads(before);
+}
+
+TEST(OptimizersTest, CopiesAndAveragesFollowAndWhatHasNoGradientStays) {
+  for (const auto& [name, config] : golden_configs()) {
+    std::vector<Param> params = starting_params();
+    params[0].copy = params[0].master.to(at::kBFloat16);
+    params[0].ema = params[0].master.clone();
+    const Tensor start = params[0].master.clone(), untouched = params[1].master.clone();
+    const auto optimizer = make_optimizer(config, params);
+    set_gradients(*optimizer, 0);
+    optimizer->params()[1].grad = Tensor();
+    optimizer->step(learning_rate(config), 1, 0.75);
+    const Param& moved = optimizer->params()[0];
+    EXPECT_TRUE(at::equal(moved.copy, moved.master.to(at::kBFloat16))) << name;
+    EXPECT_TRUE(test::close(moved.ema, 0.75 * start + 0.25 * moved.master, 1e-6)) << name;
+    EXPECT_TRUE(at::equal(optimizer->params()[1].master, untouched)) << name;
+  }
+}
+
+TEST(OptimizersTest, ScaledGradientsAreGradientsTimesTheScaleAndRatesAreTheParametersOwn) {
+  for (const auto& [name, config] : golden_configs()) {
+    const double lr = learning_rate(config);
+    const auto halved = make_optimizer(config, starting_params()), scaled = make_optimizer(config, starting_params());
+    set_gradients(*halved, 0);
+    for (Param& param : halved->params()) param.grad.mul_(0.5);
+    halved->step(lr);
+    set_gradients(*scaled, 0);
+    scaled->step(lr, 0.5);
+    EXPECT_TRUE(test::close(scaled->params()[0].master, halved->params()[0].master, 1e-6)) << name;
+    std::vector<Param> slow = starting_params();
+    slow[0].lr_scale = 0;
+    const auto still = make_optimizer(config, slow);
+    set_gradients(*still, 0);
+    still->step(lr);
+    EXPECT_TRUE(at::equal(still->params()[0].master, starting_params()[0].master)) << name;
+    EXPECT_FALSE(at::equal(still->params()[2].master, starting_params()[2].master)) << name;
+  }
+}
+
+TEST(OptimizersTest, ArgumentsOfAnotherOptimizerAreRefused) {
+  const std::string message = test::error_message([] { config_of({{"type", "lion"}, {"momentum", 0.9}}); });
+  EXPECT_NE(message.find("momentum"), std::string::npos) << message;
+  EXPECT_NE(test::error_message([] { config_of({{"type", "lyon"}}); }).find("lion"), std::string::npos);
+  EXPECT_TRUE(std::holds_alternative<AdamWConfig>(config_of({{"lr", 0.5}})));
+}
+
+}  // namespace
+}  // namespace emulsion::optim

@@ -11,9 +11,13 @@ namespace emulsion::app {
 namespace {
 
 /// What a weights file is, by a key or part of a key that only it has; the first match counts.
-constexpr std::array<std::pair<const char*, const char*>, 16> kKinds = {{
-    {"adamw/", "training state of a run"},
+constexpr std::array<std::pair<const char*, const char*>, 20> kKinds = {{
+    {"optimizer/", "training state of a run"},
+    {".dora_scale", "DoRA, kohya's names"},
     {".hada_w1_a", "LoHa, kohya's names"},
+    {".oft_blocks", "OFT, kohya's names"},
+    {".on_input", "(IA)^3, kohya's names"},
+    {".a1.weight", "GLoRA, kohya's names"},
     {".lokr_w1", "LoKr, kohya's names"},
     {".lora_down.weight", "LoRA, kohya's names"},
     {".lora_A.weight", "LoRA, names of PEFT and diffusers"},

@@ -129,9 +129,16 @@ bool matches(std::span<const std::string> row, std::span<const std::string> want
   return wanted.empty();
 }
 
+// As people write it in a run file: `method.rank`.
+std::string without_alternatives(std::string path) {
+  for (size_t open; (open = path.find('(')) != path.npos;) path.erase(open, path.find(')', open) - open + 1);
+  return path;
+}
+
 [[noreturn]] void refuse(std::string_view path, const std::vector<Row>& rows) {
   std::vector<std::string> paths;
-  for (const Row& row : rows) paths.push_back(row.info.path);
+  const bool says_which = path.find('(') != path.npos;
+  for (const Row& row : rows) paths.push_back(says_which ? row.info.path : without_alternatives(row.info.path));
   std::string hint = did_you_mean(path, paths);
   for (const std::string& candidate : paths) {
     if (hint.empty() && candidate.ends_with(fmt::format(".{}", path))) {

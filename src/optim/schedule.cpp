@@ -14,7 +14,7 @@ using Shape = double (*)(const LrScheduleConfig& config, double progress);
 double constant(const LrScheduleConfig&, double) { return 1; }
 double linear(const LrScheduleConfig&, double progress) { return 1 - progress; }
 double cosine(const LrScheduleConfig&, double progress) { return 0.5 * (1 + std::cos(std::numbers::pi * progress)); }
-double cosine_restarts(const LrScheduleConfig& config, double progress) {
+double cosine_with_restarts(const LrScheduleConfig& config, double progress) {
   const double cycle = progress * static_cast<double>(config.cycles);
   return progress >= 1 ? 0 : cosine(config, cycle - std::floor(cycle));
 }
@@ -23,7 +23,7 @@ double rex(const LrScheduleConfig&, double progress) { return (1 - progress) / (
 
 constexpr std::pair<LrSchedule, Shape> kShapes[] = {
     {LrSchedule::constant, constant}, {LrSchedule::linear, linear}, {LrSchedule::cosine, cosine},
-    {LrSchedule::cosine_restarts, cosine_restarts}, {LrSchedule::polynomial, polynomial}, {LrSchedule::rex, rex}};
+    {LrSchedule::cosine_with_restarts, cosine_with_restarts}, {LrSchedule::polynomial, polynomial}, {LrSchedule::rex, rex}};
 
 Shape shape_of(LrSchedule schedule) {
   for (const auto& [candidate, shape] : kShapes) {

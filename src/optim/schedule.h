@@ -7,13 +7,13 @@
 
 namespace emulsion::optim {
 
-enum class LrSchedule { constant, linear, cosine, cosine_restarts, polynomial, rex };
+enum class LrSchedule { constant, linear, cosine, cosine_with_restarts, polynomial, rex };
 
 constexpr auto enum_names(LrSchedule) {
   return std::to_array<std::pair<LrSchedule, const char*>>({{LrSchedule::constant, "constant"},
                                                             {LrSchedule::linear, "linear"},
                                                             {LrSchedule::cosine, "cosine"},
-                                                            {LrSchedule::cosine_restarts, "cosine_restarts"},
+                                                            {LrSchedule::cosine_with_restarts, "cosine_with_restarts"},
                                                             {LrSchedule::polynomial, "polynomial"},
                                                             {LrSchedule::rex, "rex"}});
 }
@@ -36,7 +36,7 @@ struct LrScheduleConfig {
     v("min_ratio", min_ratio, "Where every falling shape ends, as a part of the learning rate.")
         .min(0)
         .max(1);
-    v("cycles", cycles, "How often cosine_restarts falls.").min(1);
+    v("cycles", cycles, "How often cosine_with_restarts falls.").min(1);
     v("power", power, "Of polynomial: 1 is linear, 2 falls steeply at first.").above(0);
   }
 };

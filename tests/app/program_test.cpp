@@ -155,7 +155,7 @@ TEST(ProgramTest, AKeyIsExplained) {
   const Output result = emulsion("config explain batch_size");
   EXPECT_TRUE(has(result.out, "integer")) << result.out;
   EXPECT_TRUE(has(result.out, "at least 1")) << result.out;
-  EXPECT_TRUE(has(emulsion("config explain optimizer").out, "optimizer.lr"));
+  EXPECT_TRUE(has(emulsion("config explain optimizer").out, "optimizer(adamw).lr"));
 }
 
 // --- Data ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ TEST(LrScheduleTest, CurvesAreThoseOfDiffusers) {
   expect_curve({.shape = LrSchedule::linear, .warmup_steps = 10}, "linear");
   expect_curve({.shape = LrSchedule::cosine, .warmup_steps = 10}, "cosine");
   expect_curve({.shape = LrSchedule::cosine, .warmup_fraction = 0.1}, "cosine");
-  expect_curve({.shape = LrSchedule::cosine_restarts, .warmup_steps = 10, .cycles = 3}, "cosine_with_restarts");
+  expect_curve({.shape = LrSchedule::cosine_with_restarts, .warmup_steps = 10, .cycles = 3}, "cosine_with_restarts");
 }
 
 /// diffusers ends at 1e-7 of an optimizer's rate of 1e-4 instead of 0: at min_ratio 1e-3.

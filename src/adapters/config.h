@@ -53,7 +53,9 @@ struct AdapterConfig {
     v("conv_rank", conv_rank, "Rank of the update of larger convolutions; 0: that of `rank`.").min(0).max(1024);
     v("conv_alpha", conv_alpha, "Alpha of larger convolutions; 0: that of `alpha`.").min(0);
     v("rank_stabilised", rank_stabilised, "scale = alpha / sqrt(rank) instead (rsLoRA, arXiv:2312.03732).");
-    v("init", init, "How lora's `down` starts: kaiming is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), gaussian N(0, 1/rank^2). `up` starts at zero.");
+    v("init", init,
+      "How lora's `down` starts: kaiming is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), gaussian "
+      "N(0, 1/rank^2). `up` starts at zero.");
     v("dora", dora, "lora, loha, lokr: length and direction of each output's weights train apart (DoRA, arXiv:2402.09353).");
     v("tucker", tucker, "lora, loha, lokr on larger convolutions: a Tucker decomposition, which has fewer numbers.");
     v("factor", factor, "lokr: size of the small factor where it divides; -1: as near to square as the layer allows.").min(-1);

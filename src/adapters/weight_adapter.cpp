@@ -41,7 +41,7 @@ Tensor lokr_update(const AdapterParts& p, const Tensor& w) {
     large = core.defined() ? tucker(core, a, b) : at::mm(a, b);
   }
   const int64_t out = small.size(0) * large.size(0);
-  return at::kron(small, large.flatten(1)).reshape({out, -1}).view(w.sizes());  // [out, in kh kw]: the small factor is over channels
+  return at::kron(small, large.flatten(1)).reshape({out, -1}).view(w.sizes());  // [out, in kh kw]
 }
 
 Tensor glora_update(const AdapterParts& p, const Tensor& w) {

@@ -74,7 +74,8 @@ double rank_of(Algorithm algorithm, const AdapterParts& parts);
 std::unique_ptr<WeightAdapter> new_weight_adapter(const AdapterConfig& config, const nn::Leaf& leaf, int64_t rank, double alpha,
                                                   const std::string& name, const Rng& rng);
 
-/// Two factors of n, the smaller first: `factor` if it divides n, otherwise as near to each other as they come without exceeding it.
+/// Two factors of n, the smaller first: `factor` if it divides n, otherwise as near to each other as they come, the
+/// smaller at most `factor`.
 std::pair<int64_t, int64_t> factorization(int64_t n, int64_t factor);
 
 }  // namespace emulsion::adapters

@@ -65,7 +65,8 @@ struct RepeatedBlock : torch::autograd::Function<RepeatedBlock> {
       const int64_t before = tensor_bytes(x.device()).now;
       const double begin = now();
       y = what->f(x, other);
-      cost = {tensor_bytes(x.device()).now - before - static_cast<int64_t>(y.nbytes()), now() - begin, x.numel(), !y.requires_grad()};
+      const int64_t bytes = tensor_bytes(x.device()).now - before - static_cast<int64_t>(y.nbytes());
+      cost = {bytes, now() - begin, x.numel(), !y.requires_grad()};
     }
     what->plan->measured(what->index, cost);
     if (cost.frozen) return {Tensor(), Tensor(), Tensor(), Tensor()};

@@ -27,7 +27,9 @@ struct SgdConfig {
 
 struct LionConfig {
   static constexpr const char* kType = "lion";
-  static constexpr const char* kDoc = "Lion (Chen et al. 2023, arXiv:2302.06675): steps of equal size by the sign. Wants a learning rate 3 to 10 times lower than AdamW.";
+  static constexpr const char* kDoc =
+      "Lion (Chen et al. 2023, arXiv:2302.06675): steps of equal size by the sign. Wants a learning rate 3 to 10 times lower than "
+      "AdamW.";
   double lr = 1e-5;
   double beta1 = 0.9;
   double beta2 = 0.99;
@@ -45,7 +47,8 @@ struct LionConfig {
 
 struct AdafactorConfig {
   static constexpr const char* kType = "adafactor";
-  static constexpr const char* kDoc = "Adafactor (Shazeer & Stern 2018, arXiv:1804.04235): squared gradients as a row and a column, almost no memory.";
+  static constexpr const char* kDoc =
+      "Adafactor (Shazeer & Stern 2018, arXiv:1804.04235): squared gradients as a row and a column, almost no memory.";
   double lr = 1e-3;
   double beta1 = 0;
   double decay_rate = 0.8;
@@ -75,7 +78,8 @@ struct AdafactorConfig {
 
 struct ProdigyConfig {
   static constexpr const char* kType = "prodigy";
-  static constexpr const char* kDoc = "Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101): finds the learning rate by itself; leave lr at 1.";
+  static constexpr const char* kDoc =
+      "Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101): finds the learning rate by itself; leave lr at 1.";
   double lr = 1;
   double beta1 = 0.9;
   double beta2 = 0.999;

@@ -22,7 +22,8 @@ void Optimizer::for_each_gradient(double grad_scale, const std::function<void(si
     const at::NoGradGuard no_grad;
     if (i >= count || !params_[i].grad.defined()) return;
     const Param& param = params_[static_cast<size_t>(i)];
-    EMULSION_CHECK(param.grad.sizes() == param.master.sizes(), shape, "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
+    EMULSION_CHECK(param.grad.sizes() == param.master.sizes(), shape,
+                   "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
                    fmt::join(param.master.sizes(), ","), fmt::join(param.grad.sizes(), ","));
     Tensor grad = at::empty_like(param.master).copy_(param.grad);
     f(static_cast<size_t>(i), grad_scale == 1 ? grad : grad.mul_(grad_scale));

@@ -144,7 +144,8 @@ class SteppingModel {
     inputs.latents = rng_.normal({batch_, unet_.in_channels, side_, side_}, Purpose::latent, step);
     inputs.noise = rng_.normal({batch_, unet_.in_channels, side_, side_}, Purpose::noise, step);
     inputs.timesteps =
-        diffusion::sample_timesteps({.timestep_sampling = diffusion::TimestepSampling::stratified}, rng_, step, 0, batch_, batch_, 1000);
+        diffusion::sample_timesteps({.timestep_sampling = diffusion::TimestepSampling::stratified}, rng_, step, 0, batch_, batch_,
+                                    1000);
     if (vocabulary_ > 0) return {inputs, ids_of(step)};
     inputs.conditioning.context = rng_.normal({batch_, models::kClipLength, unet_.cross_attention_dim}, Purpose::caption, step);
     if (unet_.text_time_conditioning) {

@@ -145,7 +145,9 @@ struct PriorConfig {
 enum class GradientCheckpointing { automatic, never, always };
 constexpr auto enum_names(GradientCheckpointing) {
   return std::to_array<std::pair<GradientCheckpointing, const char*>>(
-      {{GradientCheckpointing::automatic, "auto"}, {GradientCheckpointing::never, "never"}, {GradientCheckpointing::always, "always"}});
+      {{GradientCheckpointing::automatic, "auto"},
+       {GradientCheckpointing::never, "never"},
+       {GradientCheckpointing::always, "always"}});
 }
 
 struct RunConfig {
@@ -195,7 +197,9 @@ struct RunConfig {
     v("gradient_checkpointing", gradient_checkpointing,
       "Blocks of the network keep their inputs alone and are computed again in the backward pass, which saves memory and costs "
       "time. auto: as few blocks as the memory allows, found out in the first step (small networks: none).");
-    v("memory_limit", memory_limit, "What training may take, for gradient_checkpointing = \"auto\"; 0: what is free.").min(0).unit("GB");
+    v("memory_limit", memory_limit, "What training may take, for gradient_checkpointing = \"auto\"; 0: what is free.")
+        .min(0)
+        .unit("GB");
     v("method", method, "What is trained.");
     v("model", model, "What it starts from.");
     v("data", data, "The pictures.");

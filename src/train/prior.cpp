@@ -41,8 +41,8 @@ int64_t missing_class_pictures(const PriorConfig& prior, const std::filesystem::
   return std::max<int64_t>(0, prior.count - pictures_in(folder));
 }
 
-void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, int64_t resolution, const models::Model& model,
-                         Reporter& reporter) {
+void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, int64_t resolution,
+                         const models::Model& model, Reporter& reporter) {
   const int64_t missing = missing_class_pictures(prior, folder);
   if (missing == 0) return;
   std::filesystem::create_directories(folder);

@@ -17,8 +17,8 @@ int64_t missing_class_pictures(const PriorConfig& prior, const std::filesystem::
 
 /// Draws those that are missing, as class-<seed>.png, each the same whenever it is drawn. Throws: Error{cancelled} when the user
 /// wishes to stop; what is drawn is kept.
-void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, int64_t resolution, const models::Model& model,
-                         Reporter& reporter);
+void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& folder, int64_t resolution,
+                         const models::Model& model, Reporter& reporter);
 
 /// The sources with class pictures among them, repeated so that an epoch has about as many of these as of the others.
 /// `draws`: the others' per epoch; `folders`: where each prior's pictures are.

@@ -203,8 +203,9 @@ void add_in_diffusers_names(const std::string& name, const adapters::Adapter& ad
   into.emplace_back(name + ".lora_A.weight", down.to(dtype));
   into.emplace_back(name + ".lora_B.weight", (parts["lora_up.weight"] * (alpha / static_cast<double>(down.size(0)))).to(dtype));
   if (const Tensor magnitude = parts["dora_scale"]; magnitude.defined()) {
-    const int64_t out = magnitude.numel();
-    into.emplace_back(name + ".lora_magnitude_vector", magnitude.reshape(down.dim() == 4 ? std::vector<int64_t>{1, out, 1, 1} : std::vector<int64_t>{out}).to(dtype));
+    std::vector<int64_t> shape = {magnitude.numel()};
+    if (down.dim() == 4) shape = {1, magnitude.numel(), 1, 1};
+    into.emplace_back(name + ".lora_magnitude_vector", magnitude.reshape(shape).to(dtype));
   }
 }
 

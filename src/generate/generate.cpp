@@ -105,6 +105,8 @@ Request resolve(const Request& request, const Model& model) {
   return full;
 }
 
+int64_t pictures_together(int64_t side) { return std::max<int64_t>(1, 512 * 512 / (side * side)); }
+
 Request part_of(const Request& request, size_t first, size_t count) {
   Request part = request;
   const auto begin = request.prompts.begin() + static_cast<int64_t>(first);

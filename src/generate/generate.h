@@ -38,6 +38,9 @@ struct Request {
 /// The request with every default filled in from the model. Throws Error{config} for what does not fit.
 Request resolve(const Request& request, const models::Model& model);
 
+/// How many pictures of a side to draw at once where nobody says: as many as one of 512 pixels has numbers.
+int64_t pictures_together(int64_t side);
+
 /// Pictures `first` to `first + count - 1` of a request, as a request: the same pictures.
 Request part_of(const Request& request, size_t first, size_t count);
 

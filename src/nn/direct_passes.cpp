@@ -14,7 +14,8 @@ using c10::BFloat16;
 using tiles::Scratch;
 
 constexpr int64_t kTaps = 9, kPanel = 64;
-// Numbers: of a packed piece of weights, of a group of pieces, and of sums that stay in the second cache together with the pixels at hand.
+// Numbers: of a packed piece of weights, of a group of pieces, and of sums that stay in the second cache together with the pixels at
+// hand.
 constexpr int64_t kPacked = 1 << 18, kGroup = kPacked * 3 / 2, kSums = 1 << 17;
 
 /// Pictures with a border of one zero pixel: the pixels that a tap meets lie in one run, whatever the row.

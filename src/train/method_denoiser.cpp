@@ -13,7 +13,6 @@ namespace emulsion::train {
 namespace {
 
 constexpr int64_t kCacheBatch = 16;
-constexpr int64_t kPreviewPixels = 512 * 512;  // of a preview's pictures that are drawn together
 constexpr generate::TextOptions kPlain = {.syntax = generate::PromptSyntax::plain};
 
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
@@ -224,7 +223,7 @@ Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& report
   request.prompt_syntax = generate::PromptSyntax::plain;
 
   const auto count = static_cast<int64_t>(request.prompts.size());
-  const int64_t together = std::max<int64_t>(1, kPreviewPixels / (request.width * request.height));
+  const int64_t together = generate::pictures_together(config_.data.resolution);
   std::vector<Tensor> pictures;
   Progress progress(reporter, "Preview", count, "pictures");
   for (int64_t first = 0; first < count; first += together) {

@@ -12,8 +12,6 @@
 namespace emulsion::train {
 namespace {
 
-constexpr int64_t kPixelsTogether = 512 * 512;
-
 std::filesystem::path picture_file(const std::filesystem::path& folder, int64_t seed) {
   return folder / fmt::format("class-{:08}.png", seed);
 }
@@ -47,7 +45,7 @@ void draw_class_pictures(const PriorConfig& prior, const std::filesystem::path& 
   if (missing == 0) return;
   std::filesystem::create_directories(folder);
   Progress progress(reporter, "Drawing class pictures", missing, "pictures");
-  const int64_t together = std::max<int64_t>(1, kPixelsTogether / (resolution * resolution));
+  const int64_t together = generate::pictures_together(resolution);
   int64_t drawn = 0, seed = prior.seed;
   while (drawn < missing) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while drawing class pictures; what is drawn is kept");

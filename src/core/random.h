@@ -27,6 +27,7 @@ enum class Purpose : uint32_t {
   noise_offset = 10,  // training: the colour that is added to noise
   pyramid = 11,       // training: coarse noise
   perturbation = 12,  // training: what only the network's input gets
+  validation = 13,    // noise on held-back pictures
 };
 
 /// The numbers at one address (seed, purpose, step, index): a small deterministic sequence.

@@ -30,6 +30,8 @@ void validate(const RunConfig& config) {
   rule(!autoencoder || config.priors.empty(), "priors need a method that draws; method.type = \"autoencoder\" does not");
   rule(!autoencoder || std::ranges::all_of(config.data.sources, [](const auto& source) { return source.weight == 1; }),
        "data.sources.weight is not used by method.type = \"autoencoder\"; take it out");
+  rule((config.validation.every > 0) != config.validation.sources.empty(),
+       "validation.every and [[validation.sources]] belong together; give both or neither");
   rule(config.priors.empty() || !config.model.path.empty(), "priors need a model that knows the class; give model.path");
   rule(config.name.find('/') == std::string::npos && !config.name.empty() && config.name[0] != '.',
        fmt::format("name = \"{}\" must be a plain file name", config.name));

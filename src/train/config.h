@@ -100,6 +100,21 @@ struct PreviewConfig {
   }
 };
 
+/// See train/validation.h.
+struct ValidationConfig {
+  int64_t every = 0;
+  int64_t count = 64;
+  int64_t timesteps = 4;
+  std::vector<data::SourceConfig> sources;
+  template <class V>
+  void fields(V& v) {
+    v("every", every, "Judge held-back pictures every so many steps and at the end; 0: never.").min(0).unit("steps");
+    v("count", count, "How many of them at most, spread evenly over all.").min(1).max(100000);
+    v("timesteps", timesteps, "At how many timesteps, spread evenly and the same each time, the loss of each is taken.").min(1).max(1000);
+    v("sources", sources, "Where they are. What trains must not lie there.");
+  }
+};
+
 struct CheckpointConfig {
   int64_t every = 500;
   int64_t keep = 2;
@@ -175,6 +190,7 @@ struct RunConfig {
   optim::LrScheduleConfig schedule;
   EmaOptions ema;
   PreviewConfig preview;
+  ValidationConfig validation;
   CheckpointConfig checkpoint;
 
   template <class V>
@@ -211,6 +227,7 @@ struct RunConfig {
     v("schedule", schedule, "Learning rate over the run.");
     v("ema", ema, "Moving average of the weights.");
     v("preview", preview, "Pictures drawn while training.");
+    v("validation", validation, "Loss of pictures that do not train, and whether the model tells their captions apart.");
     v("checkpoint", checkpoint, "Saving the state, for going on after an interruption.");
   }
 };

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <fstream>
 
+#include "core/error.h"
 #include "io/atomic_file.h"
 #include "io/jsonl.h"
 #include "io/svg.h"
@@ -21,7 +22,12 @@ class Metrics : public Hook {
         events_(folder / "tensorboard", first_step + 1) {}
 
   void after_step(Trainer& trainer, const StepStats& stats) override {
-    lines_.write({{"step", stats.step}, {"loss", stats.loss}, {"grad_norm", stats.grad_norm}, {"lr", stats.lr}});
+    io::JsonFields line = {{"step", stats.step}, {"loss", stats.loss}, {"grad_norm", stats.grad_norm}, {"lr", stats.lr}};
+    const RunConfig& config = trainer.config();
+    if (due(stats.step, config.validation.every) || (config.validation.every > 0 && stats.step == config.steps)) {
+      validate(trainer, stats.step, line);
+    }
+    lines_.write(line);
     events_.scalar("train/loss", stats.step, stats.loss);
     events_.scalar("train/grad_norm", stats.step, stats.grad_norm);
     events_.scalar("train/lr", stats.step, stats.lr);
@@ -30,6 +36,26 @@ class Metrics : public Hook {
   }
 
  private:
+  void validate(Trainer& trainer, int64_t step, io::JsonFields& line) {
+    Validated validated;
+    try {
+      validated = trainer.validate();
+    } catch (const Error& error) {
+      // A wish to stop ends the judging; the loop then saves, and this step's line stays without figures.
+      if (error.code() == ErrorCode::cancelled) return;
+      throw;
+    }
+    line.emplace_back("validation_loss", validated.loss);
+    events_.scalar("validation/loss", step, validated.loss);
+    std::string agreement;
+    if (validated.agreement) {
+      line.emplace_back("agreement", *validated.agreement);
+      events_.scalar("validation/agreement", step, *validated.agreement);
+      agreement = fmt::format(", {:.1f} % of the captions told from another's", 100 * *validated.agreement);
+    }
+    trainer.reporter().note(fmt::format("step {}: validation loss {:.5f}{}", step, validated.loss, agreement));
+  }
+
   io::JsonlWriter lines_;
   io::EventWriter events_;
 };

@@ -9,6 +9,10 @@ Loss Method::replay(const DenoisingInputs&, const Tensor&) {
   throw Error(ErrorCode::unsupported, "[replay] only methods that train a denoiser take recorded inputs");
 }
 
+Tensor Method::validation_losses(const data::Batch&, const std::vector<std::string>&, double) const {
+  throw Error(ErrorCode::unsupported, "[validation] this method has no loss without chance");
+}
+
 void Method::draw_class_pictures(const PriorConfig&, const std::filesystem::path&, Reporter&) {
   throw Error(ErrorCode::unsupported, "[priors] this method draws nothing, so that it has no class pictures");
 }

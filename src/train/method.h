@@ -53,6 +53,12 @@ class Method {
   /// All weights that a step reads, frozen ones too.
   virtual int64_t weight_count() const { return std::numeric_limits<int64_t>::max(); }
 
+  /// The plain loss [B] of a batch with these captions and with nothing left to chance: `when` says how far towards pure noise
+  /// (0 to 1). Called without gradients. Throws Error{unsupported} where a method has no such form.
+  virtual Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const;
+  /// Whether another caption gives another loss.
+  virtual bool reads_captions() const { return true; }
+
   /// Recorded inputs instead of drawn ones; for comparing with other trainers.
   /// Throws Error{unsupported} where a method has no such form.
   virtual Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids);

@@ -194,6 +194,24 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
   return denoising_(model_.unet->net, in);
 }
 
+/// Mean squared error, whatever the objective weighs: figures of differently trained runs can be compared.
+Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const {
+  const auto options = model_.vae->store.params().front().value.options();
+  const models::Posterior posterior(model_.vae->net.encode(batch.pixels.to(options)).to(at::kFloat));
+  DenoisingInputs in;
+  in.latents = models::scale_latents(model_.vae->net.config(), posterior.mean);
+  std::vector<Tensor> noise;
+  for (size_t i = 0; i < batch.draws.size(); ++i) {
+    noise.push_back(rng_.normal(in.latents[static_cast<int64_t>(i)].sizes(), Purpose::validation, static_cast<uint64_t>(batch.draws[i])));
+  }
+  in.noise = at::stack(noise).to(in.latents.device());
+  const auto timestep = static_cast<int64_t>(when * static_cast<double>(denoising_.schedule.size()));
+  in.timesteps = at::full({in.latents.size(0)}, timestep, at::kLong);
+  in.conditioning = generate::text_states(model_, captions, kPlain);
+  if (model_.unet->net.config().text_time_conditioning) in.conditioning.size_ids = batch.size_ids.to(in.latents.device());
+  return Denoising{denoising_.schedule, denoising_.prediction, {}}(model_.unet->net, in).per_sample;
+}
+
 Loss DenoiserMethod::replay(const DenoisingInputs& inputs, const Tensor& input_ids) {
   DenoisingInputs in = inputs;
   const auto dtype = dtype_of(config_.dtype);

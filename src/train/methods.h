@@ -31,6 +31,7 @@ class DenoiserMethod : public Method {
   bool needs_pixels() const override { return !latent_cache_; }
   int64_t weight_count() const override;
   Loss loss(const data::Batch& batch, const StepAddress& address) override;
+  Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const override;
   Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids) override;
   Tensor preview(const data::BatchSource& source, Reporter& reporter) override;
 

@@ -34,6 +34,7 @@ Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSourc
     with_context("going on in " + folder.path().string(), [&] { learner_.load_state(state->tensors); });
     step_ = state->step;
   }
+  if (config.validation.every > 0) validation_ = std::make_unique<Validation>(config, reporter);
   hooks_ = make_hooks(folder, step_);
   loader_ = std::make_unique<data::Loader>(source, step_ * config.accumulate, static_cast<int>(config.loader_threads),
                                            method.needs_pixels());
@@ -79,6 +80,11 @@ void Trainer::run() {
 }
 
 void Trainer::save() { folder_.save_state({step_, learner_.state()}, config_.checkpoint.keep); }
+
+Validated Trainer::validate() {
+  const auto averaged = learner_.averaged();
+  return validation_->judge(method_, reporter_);
+}
 
 void Trainer::draw_preview() {
   const auto averaged = learner_.averaged();

@@ -15,6 +15,7 @@
 #include "train/config.h"
 #include "train/method.h"
 #include "train/run_folder.h"
+#include "train/validation.h"
 
 namespace emulsion::train {
 
@@ -89,6 +90,8 @@ class Trainer {
   StepStats step();
   void save();
   void draw_preview();
+  /// By the averages, if there are any. Throws Error{cancelled}.
+  Validated validate();
 
   int64_t steps_done() const { return step_; }
   const RunConfig& config() const { return config_; }
@@ -105,6 +108,7 @@ class Trainer {
   RunFolder& folder_;
   Reporter& reporter_;
   Learner learner_;
+  std::unique_ptr<Validation> validation_;  // none: nothing is held back
   int64_t step_ = 0;
   std::unique_ptr<data::Loader> loader_;
   std::vector<std::unique_ptr<Hook>> hooks_;

@@ -10,6 +10,7 @@
 #include "nn/pattern.h"
 #include "text.h"
 #include "verbs.h"
+#include "weights/catalogue.h"
 #include "weights/single_file.h"
 #include "weights_kind.h"
 
@@ -105,7 +106,6 @@ void show_folder(const std::string& path) {
 
 void inspect(const Arguments& arguments) {
   const fs::path path = arguments.path;
-  EMULSION_CHECK(fs::exists(path), not_found, "{}: no such file or folder", arguments.path);
   if (fs::is_directory(path)) return show_folder(arguments.path);
   if (io::is_image_path(path)) return show_picture(arguments.path);
   std::string first_line;
@@ -132,7 +132,10 @@ void add_inspect(CLI::App& app) {
   verb->add_option("--keys", arguments->keys, "Only tensors whose names match; may be repeated")
       ->option_text("PATTERN")
       ->allow_extra_args(false);
-  verb->callback([arguments] { inspect(*arguments); });
+  verb->callback([arguments] {
+    arguments->path = weights::located(arguments->path).string();
+    inspect(*arguments);
+  });
 }
 
 }  // namespace emulsion::app

@@ -7,6 +7,7 @@
 #include "model_arguments.h"
 #include "text.h"
 #include "verbs.h"
+#include "weights/catalogue.h"
 #include "weights/load_model.h"
 #include "weights/verify.h"
 #include "weights_kind.h"
@@ -134,7 +135,6 @@ void check_whole(const Arguments& arguments, Findings& findings) {
 
 void verify(const Arguments& arguments) {
   const fs::path path = arguments.path;
-  EMULSION_CHECK(fs::exists(path), not_found, "{}: no such file or folder", arguments.path);
   Findings findings(arguments.json);
   std::vector<fs::path> files;
   if (!fs::is_directory(path)) files.push_back(path);
@@ -161,7 +161,10 @@ void add_verify(CLI::App& app) {
       ->option_text("FILE|FOLDER");
   add_json(*verb, a->json);
   add_model_arguments(*verb, a->model);
-  verb->callback([a] { verify(*a); });
+  verb->callback([a] {
+    a->path = weights::located(a->path).string();
+    verify(*a);
+  });
 }
 
 }  // namespace emulsion::app

@@ -64,7 +64,8 @@ class StepTimes : public Reporter {
 };
 
 models::Model model_of(const DrawingBenchOptions& options) {
-  if (std::filesystem::exists(options.model)) return weights::load_model(options.model, {.dtype = options.dtype});
+  const bool is_family = std::ranges::find(models::families(), options.model, &models::Family::id) != models::families().end();
+  if (!is_family) return weights::load_model(options.model, {.dtype = options.dtype});
   const models::Family& family = models::find_family(options.model);
   return models::filled_model(options.tiny ? models::tiny(family) : family, options.dtype);
 }

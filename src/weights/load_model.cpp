@@ -1,6 +1,7 @@
 #include "weights/load_model.h"
 
 #include "core/error.h"
+#include "weights/catalogue.h"
 #include "weights/family_of_model.h"
 #include "weights/model_folder.h"
 #include "weights/single_file.h"
@@ -11,11 +12,9 @@ namespace {
 namespace fs = std::filesystem;
 using models::Model;
 
-Model load_unchecked(const fs::path& path, const LoadOptions& options) {
-  if (fs::is_directory(path)) return load_model_folder(path, options);
-  EMULSION_CHECK(fs::exists(path), not_found,
-                 "[model] expected a model folder or a model file at '{}', found nothing; check the path", path.string());
-  return load_single_file(path, options);
+Model load_unchecked(const fs::path& model, const LoadOptions& options) {
+  const fs::path path = located(model);
+  return fs::is_directory(path) ? load_model_folder(path, options) : load_single_file(path, options);
 }
 
 /// Width of the text states that the encoders give together; 0 without any.

@@ -9,8 +9,8 @@
 
 namespace emulsion::weights {
 
-/// load_model_folder or load_single_file, and a check that the parts fit together.
-/// Throws: as those; Error{not_found} if there is neither; Error{format} for parts of different models, naming both.
+/// load_model_folder or load_single_file of what is `located` (weights/catalogue.h) there, and a check that the parts fit together.
+/// Throws: as those and `located`; Error{format} for parts of different models, naming both.
 models::Model load_model(const std::filesystem::path& path, const LoadOptions& options = {});
 
 /// Replaces the autoencoder of `model` by that of a model folder, a `vae` folder, a whole model's file or a file of its own

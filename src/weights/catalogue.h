@@ -1,0 +1,30 @@
+// Models that have a name: those shipped with the program, and those in the user's folder.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace emulsion::weights {
+
+struct ListedModel {
+  std::string name;  // of its folder, or of its file without the ending
+  std::filesystem::path path;
+  std::string family;   // as people call it; "own sizes" for a model of none
+  int64_t bytes = 0;    // on disk
+  std::string licence;  // of the model card's first lines, or of a file's header; empty if neither says
+};
+
+/// Where they are looked for, first to last: each folder of $EMULSION_MODELS (separated by ':'), the program's own `models`, and
+/// `emulsion/models` in $XDG_DATA_HOME or ~/.local/share. Folders that are not there are left out.
+std::vector<std::filesystem::path> model_folders();
+
+/// Model folders and model files in them, by name; of two of one name the first. Reads no weights.
+std::vector<ListedModel> listed_models();
+
+/// `model` itself where something lies there, otherwise the listed model of that name.
+/// Throws Error{not_found}, with the name that was probably meant.
+std::filesystem::path located(const std::filesystem::path& model);
+
+}  // namespace emulsion::weights

@@ -103,27 +103,29 @@ std::vector<WordVectors> embeddings_of(const std::vector<std::string>& texts, co
   return embeddings;
 }
 
-Tensor ActiveEmbeddings::MoreRows::map_weight(const Tensor& w) const { return at::cat({w, rows_.to(w.options())}); }
-
-NamedTensors ActiveEmbeddings::MoreRows::params() const { return {{"rows", rows_}}; }
+std::optional<Tensor> ActiveEmbeddings::MoreRows::more_rows() const {
+  std::vector<Tensor> rows;
+  for (const auto& [name, vectors] : words_) rows.push_back(vectors);
+  return at::cat(rows);
+}
 
 ActiveEmbeddings::ActiveEmbeddings(models::Model& model, const std::vector<WordVectors>& embeddings) {
   if (embeddings.empty()) return;
   const auto encoders = encoders_of(model);
   for (size_t i = 0; i < encoders.size(); ++i) {
-    std::vector<Tensor> rows;
+    NamedTensors rows;
     std::vector<models::NamedTokens> names;
     int64_t next = encoders[i]->net.config().vocab_size;
     for (const WordVectors& word : embeddings) {
       const int64_t count = word.vectors[i].size(0);
-      rows.push_back(word.vectors[i]);
+      rows.emplace_back(word.name, word.vectors[i]);
       names.push_back({word.name, next, count});
       names.push_back({std::string(kCall) + word.name, next, count});
       next += count;
     }
     nn::Leaf* leaf = encoders[i]->store.find_leaf(kTable);
     EMULSION_CHECK(leaf != nullptr, internal, "[embeddings] the text encoder has no leaf '{}'", kTable);
-    bound_.push_back({leaf, std::make_unique<MoreRows>(at::cat(rows))});
+    bound_.push_back({leaf, std::make_unique<MoreRows>(std::move(rows))});
     leaf->adapters.push_back(bound_.back().rows.get());
     names_.push_back(std::move(names));
   }

@@ -28,7 +28,8 @@ WordVectors load_embedding(const std::filesystem::path& file, const std::string&
 std::vector<WordVectors> embeddings_of(const std::vector<std::string>& texts, const NamedFiles& files,
                                        const models::Model& model);
 
-/// While it lives, the text encoders know the vectors, as ids behind their vocabularies.
+/// While it lives, the text encoders know the vectors, as ids behind their vocabularies. The vectors are shared, so that they can
+/// be trained.
 class ActiveEmbeddings {
  public:
   ActiveEmbeddings(models::Model& model, const std::vector<WordVectors>& embeddings);
@@ -40,15 +41,15 @@ class ActiveEmbeddings {
   const std::vector<std::vector<models::NamedTokens>>& names() const { return names_; }
 
  private:
-  /// Puts rows behind a table.
+  /// Puts the words' rows behind a table.
   class MoreRows : public nn::LeafAdapter {
    public:
-    explicit MoreRows(Tensor rows) : rows_(std::move(rows)) {}
-    Tensor map_weight(const Tensor& w) const override;
-    NamedTensors params() const override;
+    explicit MoreRows(NamedTensors words) : words_(std::move(words)) {}
+    std::optional<Tensor> more_rows() const override;
+    NamedTensors params() const override { return words_; }
 
    private:
-    Tensor rows_;  // [n, D]
+    NamedTensors words_;  // [n, D] each
   };
   struct Bound {
     nn::Leaf* leaf;

@@ -31,6 +31,14 @@ Tensor updated_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   return nn::linear(x, weight, bias, update);
 }
 
+/// Ids beyond the table take theirs from `rows`, which alone get a gradient there: the table is neither copied nor filled.
+Tensor looked_up(const Tensor& ids, const Tensor& table, const Tensor& rows) {
+  const Tensor beyond = ids - table.size(0);
+  const Tensor from_table = at::embedding(table, ids.clamp_max(table.size(0) - 1));
+  const Tensor from_rows = at::embedding(rows.to(table.options()), beyond.clamp_min(0));
+  return at::where(beyond.ge(0).unsqueeze(-1), from_rows, from_table);
+}
+
 }  // namespace
 
 Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
@@ -55,7 +63,11 @@ Tensor Leaf::forward(const Tensor& x) const {
     w = adapter->map_weight(w);
     inputs.push_back(input);
   }
-  Tensor y = apply(input, w, bias_value);
+  std::vector<Tensor> rows;
+  for (const LeafAdapter* adapter : adapters) {
+    if (auto more = adapter->more_rows()) rows.push_back(std::move(*more));
+  }
+  Tensor y = rows.empty() ? apply(input, w, bias_value) : looked_up(input, w, at::cat(rows));
   for (size_t i = adapters.size(); i-- > 0;) y = adapters[i]->map_output(y, inputs[i]);
   return y;
 }

@@ -27,6 +27,8 @@ class LeafAdapter {
   /// The whole effect on a linear leaf as an update of its weight, which can then be one operation with it, or nothing: then, and
   /// where other adapters act too, the hooks above are called.
   virtual std::optional<LowRank> low_rank() const { return std::nullopt; }
+  /// An embedding's rows [n, D] for the ids behind its table, or nothing.
+  virtual std::optional<Tensor> more_rows() const { return std::nullopt; }
   /// The weight that gives the adapter's effect without it, or nothing where there is none.
   virtual std::optional<Tensor> bake(const Tensor& w) const { return std::nullopt; }
   /// Its tensors by short name ("down", "up").

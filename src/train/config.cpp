@@ -22,6 +22,11 @@ void validate(const RunConfig& config) {
   const bool lora = std::holds_alternative<LoraMethod>(config.method);
   rule(!lora || !config.model.path.empty(),
        "model.path is empty, but method.type = \"lora\" trains on top of a model; give a model folder");
+  const auto* inversion = std::get_if<TextualInversionMethod>(&config.method);
+  rule(!inversion || !config.model.path.empty(),
+       "model.path is empty, but method.type = \"textual_inversion\" teaches a model a word; give a model folder");
+  rule(!inversion || (!inversion->token.empty() && inversion->token.find_first_of("/ \t,") == std::string::npos),
+       "method.token must be one word without spaces, commas and slashes: it also names the file");
   rule(!std::holds_alternative<DiffusionMethod>(config.method) || !config.model.path.empty() || !config.model.vae.empty(),
        "model.path and model.vae are both empty; a new diffusion model needs an autoencoder: train one with "
        "method.type = \"autoencoder\" and give its folder as model.vae");

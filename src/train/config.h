@@ -68,7 +68,23 @@ struct LoraMethod : adapters::AdapterConfig {
   static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
 };
 
-using MethodConfig = std::variant<DiffusionMethod, LoraMethod, AutoencoderMethod>;
+/// Learns vectors for a word of its own (Gal et al. 2022, arXiv:2208.01618); nothing of the model changes.
+struct TextualInversionMethod {
+  static constexpr const char* kType = "textual_inversion";
+  static constexpr const char* kDoc = "Teaches a frozen model a new word for what the pictures show.";
+  std::string token;
+  int64_t vectors = 1;
+  std::string init;
+  template <class V>
+  void fields(V& v) {
+    v("token", token, "The new word, as captions write it. Put it there with data.sources.trigger, or in the captions.").required();
+    v("vectors", vectors, "Vectors that stand for it: more hold more, and take more of a prompt's 75 tokens.").min(1).max(75);
+    v("init", init,
+      "Words whose vectors it begins with, repeated or cut to the number of vectors: \"dog\". Empty: random ones of the table's spread.");
+  }
+};
+
+using MethodConfig = std::variant<DiffusionMethod, LoraMethod, TextualInversionMethod, AutoencoderMethod>;
 
 struct ModelConfig {
   std::string path;

@@ -13,7 +13,6 @@ namespace emulsion::train {
 namespace {
 
 constexpr int64_t kCacheBatch = 16;
-constexpr generate::TextOptions kPlain = {.syntax = generate::PromptSyntax::plain};
 
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
   Denoising denoising = {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
@@ -115,7 +114,7 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& repo
   Progress progress(reporter, "Encoding captions", static_cast<int64_t>(texts.size()), "captions");
   for (size_t i = 0; i < texts.size(); ++i) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while encoding captions");
-    text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, kPlain);
+    text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, text_options());
     progress.advance(static_cast<int64_t>(i + 1));
   }
 }
@@ -143,8 +142,8 @@ int64_t DenoiserMethod::weight_count() const {
 models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions) {
   models::Conditioning all;
   if (text_cache_.empty()) {
-    generate::TextOptions options = kPlain;
-    if (all_captions.size() > batch.captions.size()) options.chunks = generate::chunk_count(model_, all_captions, kPlain);
+    generate::TextOptions options = text_options();
+    if (all_captions.size() > batch.captions.size()) options.chunks = generate::chunk_count(model_, all_captions, options);
     all = generate::text_states(model_, batch.captions, options);
   } else {
     std::vector<Tensor> states, pooled;
@@ -207,7 +206,7 @@ Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::ve
   in.noise = at::stack(noise).to(in.latents.device());
   const auto timestep = static_cast<int64_t>(when * static_cast<double>(denoising_.schedule.size()));
   in.timesteps = at::full({in.latents.size(0)}, timestep, at::kLong);
-  in.conditioning = generate::text_states(model_, captions, kPlain);
+  in.conditioning = generate::text_states(model_, captions, text_options());
   if (model_.unet->net.config().text_time_conditioning) in.conditioning.size_ids = batch.size_ids.to(in.latents.device());
   return Denoising{denoising_.schedule, denoising_.prediction, {}}(model_.unet->net, in).per_sample;
 }
@@ -238,7 +237,8 @@ Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& report
   request.steps = config_.preview.steps;
   request.cfg = config_.preview.cfg;
   request.width = request.height = config_.data.resolution;
-  request.prompt_syntax = generate::PromptSyntax::plain;
+  request.prompt_syntax = text_options().syntax;
+  request.names = text_options().names;
 
   const auto count = static_cast<int64_t>(request.prompts.size());
   const int64_t together = generate::pictures_together(config_.data.resolution);

@@ -47,7 +47,7 @@ class Lora : public DenoiserMethod {
  protected:
   bool text_encoder_changes() const override {
     for (const auto& bound : set_.bound()) {
-      if (bound.path.starts_with("text_encoder.")) return true;
+      if (bound.path.starts_with("text_encoder")) return true;  // the first or the second
     }
     return false;
   }

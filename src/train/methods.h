@@ -5,6 +5,7 @@
 
 #include "adapters/adapter_set.h"
 #include "data/cache.h"
+#include "generate/text_states.h"
 #include "models/model.h"
 #include "train/method.h"
 
@@ -13,9 +14,11 @@ namespace emulsion::train {
 std::unique_ptr<Method> make_autoencoder_method(const RunConfig& config);
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config);
 std::unique_ptr<Method> make_lora_method(const RunConfig& config);
+std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config);
 /// On a model that is in memory already.
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::Model model);
 std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model model);
+std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, models::Model model);
 
 at::ScalarType dtype_of(ComputeDtype dtype);
 
@@ -40,8 +43,10 @@ class DenoiserMethod : public Method {
   models::Model& model() { return model_; }
 
  protected:
-  /// Whether the text encoder changes during the run, so that its states cannot be kept.
+  /// Whether what the text encoders say changes during the run, so that their states cannot be kept.
   virtual bool text_encoder_changes() const = 0;
+  /// How captions are read.
+  virtual generate::TextOptions text_options() const { return {.syntax = generate::PromptSyntax::plain}; }
 
   RunConfig config_;
   models::Model model_;

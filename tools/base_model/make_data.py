@@ -54,6 +54,7 @@ NAMES = {"mag_right": "magnifying glass", "flashlight": "flashlight", "hocho": "
 COLOURS = {"red": (0.0, 0.75, 0.85), "orange": (0.08, 0.85, 0.98), "yellow": (0.15, 0.65, 0.98), "green": (0.34, 0.55, 0.70),
            "blue": (0.60, 0.65, 0.85), "purple": (0.77, 0.50, 0.72), "pink": (0.93, 0.32, 0.98), "brown": (0.07, 0.60, 0.45),
            "black": (0.0, 0.0, 0.06), "grey": (0.0, 0.0, 0.60)}  # hue, saturation, value
+NAMED = [colorsys.hsv_to_rgb(*colour) for colour in COLOURS.values()]  # red, green, blue in [0, 1]
 HELD_OUT = {"subjects": 30, "pairs of subject and style": 0.1, "pairs of subjects": 0.1}
 BACKGROUNDS_PER_PICTURE = 3
 COMPOSITIONS = 5000
@@ -151,7 +152,7 @@ def hold_out(all_things):
     return unseen, styles
 
 
-def colour(name, random_):
+def shade(name, random_):
     hue, saturation, value = COLOURS[name]
     hue += random_.uniform(-0.01, 0.01)
     saturation = min(1, saturation * random_.uniform(0.93, 1.07))
@@ -200,7 +201,7 @@ class Painter:
         if random_.random() >= share:
             return (255, 255, 255), "white", ""
         name = random_.choice(sorted(COLOURS))
-        return colour(name, random_), name, f" on a{'n' if name == 'orange' else ''} {name} background"
+        return shade(name, random_), name, f" on a{'n' if name == 'orange' else ''} {name} background"
 
     def add(self, folder, kind, name, parts, phrase, things_, style, random_, coloured):
         rgb, background, where = self.backdrop(random_, coloured)

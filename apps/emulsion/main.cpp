@@ -20,6 +20,7 @@ constexpr const char* kOverview = R"(Emulsion trains Stable Diffusion models and
   emulsion generate MODEL PROMPT   draw
   emulsion data check FOLDER       what would be trained, and what is wrong with it
   emulsion config show RUN.toml    every setting of a run; also: config schema, config explain KEY
+  emulsion lora merge|add|resize   LoRA into a model, several into one, to another rank; also: extract, diff, norms
   emulsion models                  models that have a name, which stands wherever a MODEL is asked for
   emulsion inspect FILE            what a file of weights, model folder or picture is
   emulsion convert IN OUT          a model in another layout or dtype
@@ -114,7 +115,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "emulsion " EMULSION_VERSION);
   app.get_formatter()->column_width(30);
   app.require_subcommand(1);
-  for (const auto add : {add_train, add_generate, add_data, add_config, add_models, add_inspect, add_convert, add_verify, add_replay,
+  for (const auto add : {add_train, add_generate, add_data, add_config, add_lora, add_models, add_inspect, add_convert, add_verify, add_replay,
                          add_bench, add_doctor, add_sheet}) {
     add(app);
   }

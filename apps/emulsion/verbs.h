@@ -14,6 +14,7 @@ void add_train(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_data(CLI::App& app);
 void add_config(CLI::App& app);
+void add_lora(CLI::App& app);
 void add_models(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);

@@ -1,5 +1,6 @@
 #include "adapters/adapter_set.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <unordered_set>
@@ -59,6 +60,23 @@ int64_t AdapterSet::numel() const {
   int64_t total = 0;
   for (const auto& [name, tensor] : params()) total += tensor.numel();
   return total;
+}
+
+void bake(AdapterSet& set, double strength, const std::vector<nn::Component>& components) {
+  const at::NoGradGuard no_grad;
+  for (AdapterSet::Bound& bound : set.bound()) {
+    const size_t dot = bound.path.find('.');
+    const auto part = std::ranges::find(components, bound.path.substr(0, dot), &nn::Component::name);
+    EMULSION_CHECK(part != components.end(), internal, "[lora] no part holds '{}'", bound.path);
+    nn::Param& weight = part->store->at(bound.path.substr(dot + 1) + ".weight");
+    const auto parts = bound.adapter->parts();
+    const bool changes_bias = std::ranges::any_of(parts, [](const Adapter::Part& p) { return p.name == "diff_b"; });
+    bound.adapter->strength = strength;
+    const std::optional<Tensor> baked = changes_bias ? std::nullopt : bound.adapter->bake(weight.value.to(at::kFloat));
+    bound.adapter->strength = 1;
+    EMULSION_CHECK(baked, unsupported, "[lora] '{}' changes more than its weight, which cannot be merged into a model", bound.path);
+    part->store->assign(weight, baked->to(weight.value.scalar_type()));
+  }
 }
 
 ActiveAdapters::ActiveAdapters(std::vector<Entry> entries) : entries_(std::move(entries)) {

@@ -39,6 +39,10 @@ class AdapterSet {
 /// Every leaf of the components: its path with the component's name, and the leaf.
 std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components);
 
+/// Puts the set's effect at this strength into the weights that it is bound to, for good. Rounds once, to their dtype.
+/// Throws: Error{unsupported} naming a layer whose effect is no change of its weight.
+void bake(AdapterSet& set, double strength, const std::vector<nn::Component>& components);
+
 /// While it lives, the sets act on their leaves, each at its strength.
 class ActiveAdapters {
  public:

@@ -73,7 +73,7 @@ TEST(RunConfigTest, AColourThatIsNoneIsNamed) {
 }
 
 TEST(RunConfigTest, OverridesAreCheckedLikeTheFile) {
-  const std::string file = (test::source_dir() / "configs" / "quickstart" / "from-scratch" / "lora.toml").string();
+  const std::string file = (test::source_dir() / "configs" / "quickstart" / "lora.toml").string();
   const RunConfig config = load_run_config(file, {{"method.rank", "4"}, {"optimizer.lr", "1e-5"}});
   EXPECT_EQ(std::get<LoraMethod>(config.method).rank, 4);
   EXPECT_EQ(optim::learning_rate(config.optimizer), 1e-5);

@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "core/error.h"
 #include "weights/tiny_model.h"
 
 namespace emulsion::weights {

@@ -115,8 +115,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "emulsion " EMULSION_VERSION);
   app.get_formatter()->column_width(30);
   app.require_subcommand(1);
-  for (const auto add : {add_train, add_generate, add_data, add_config, add_lora, add_models, add_inspect, add_convert, add_verify, add_replay,
-                         add_bench, add_doctor, add_sheet}) {
+  for (const auto add : {add_train, add_generate, add_data, add_config, add_lora, add_models, add_inspect, add_convert, add_verify,
+                         add_replay, add_bench, add_doctor, add_sheet}) {
     add(app);
   }
   const std::string_view first = argc > 1 ? argv[1] : "";

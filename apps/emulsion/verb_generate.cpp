@@ -52,7 +52,8 @@ class Pictures {
   Pictures(const Arguments& arguments, const Asked& asked, std::vector<std::pair<std::string, std::string>> embeddings)
       : arguments_(arguments), asked_(asked), embeddings_(std::move(embeddings)) {
     // A folder may be given as "pictures/": its name is before the slash.
-    const fs::path path = weights::located(arguments.model).lexically_normal(), named = path.has_filename() ? path : path.parent_path();
+    const fs::path path = weights::located(arguments.model).lexically_normal(),
+                   named = path.has_filename() ? path : path.parent_path();
     const bool file = fs::is_regular_file(named);
     model_ = (file ? named.stem() : named.filename()).string();
     // Reading gigabytes takes seconds, the first time: beside the drawing.

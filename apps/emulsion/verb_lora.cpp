@@ -71,7 +71,8 @@ void merge(const Arguments& a) {
     layers += static_cast<int64_t>(set.bound().size());
   }
   save_model(a.out, model, dtype_named(a.dtype.empty() ? "stored" : a.dtype));
-  say(a, fmt::format("{} with {} in {} layers", a.model, counted(static_cast<int64_t>(a.files.size()), "adapters"), layers), {{"layers", layers}});
+  say(a, fmt::format("{} with {} in {} layers", a.model, counted(static_cast<int64_t>(a.files.size()), "adapters"), layers),
+      {{"layers", layers}});
 }
 
 int64_t largest_rank(const LoraFile& lora) {
@@ -100,7 +101,9 @@ double resize_all(LoraFile& lora, const weights::RankRule& rule) {
 void save_resized(const Arguments& a, LoraFile lora, bool resize) {
   const double share = resize ? resize_all(lora, a.rule) : 1;
   weights::write_lora(a.out, lora, a.dtype.empty() ? at::kFloat : dtype_named(a.dtype));
-  say(a, fmt::format("{} layers, rank up to {}, {:.2f} % of the change's norm", lora.layers.size(), largest_rank(lora), 100 * std::sqrt(share)),
+  say(a,
+      fmt::format("{} layers, rank up to {}, {:.2f} % of the change's norm", lora.layers.size(), largest_rank(lora),
+                  100 * std::sqrt(share)),
       {{"layers", static_cast<int64_t>(lora.layers.size())}, {"rank", largest_rank(lora)}, {"kept_norm", std::sqrt(share)}});
 }
 
@@ -151,7 +154,9 @@ void extract(const Arguments& a) {
   }
   EMULSION_CHECK(!lora.layers.empty(), config, "[lora] the two models are equal in every layer; there is nothing to extract");
   weights::write_lora(a.out, lora, a.dtype.empty() ? at::kHalf : dtype_named(a.dtype));
-  say(a, fmt::format("{} layers, rank up to {}, {:.2f} % of the difference's norm", lora.layers.size(), largest_rank(lora), 100 * std::sqrt(kept / whole)),
+  say(a,
+      fmt::format("{} layers, rank up to {}, {:.2f} % of the difference's norm", lora.layers.size(), largest_rank(lora),
+                  100 * std::sqrt(kept / whole)),
       {{"layers", static_cast<int64_t>(lora.layers.size())}, {"rank", largest_rank(lora)}, {"kept_norm", std::sqrt(kept / whole)}});
 }
 
@@ -166,7 +171,12 @@ void diff(const Arguments& a) {
     }
     const double first = weights::norm(update), apart = weights::norm(weights::sum({update, other->second}, {1, -1}, layer));
     if (a.json) {
-      std::printf("%s\n", io::json_line({{"event", "layer"}, {"name", layer}, {"first", first}, {"second", weights::norm(other->second)}, {"difference", apart}}).c_str());
+      std::printf("%s\n", io::json_line({{"event", "layer"},
+                                         {"name", layer},
+                                         {"first", first},
+                                         {"second", weights::norm(other->second)},
+                                         {"difference", apart}})
+                              .c_str());
     }
     rows.push_back({layer, fmt::format("{:.4g}", first), fmt::format("{:.4g}", weights::norm(other->second)),
                     first > 0 ? fmt::format("{:.4f}", apart / first) : "first is zero"});
@@ -183,11 +193,17 @@ void norms(const Arguments& a) {
     const Tensor values = weights::singular_values(update);
     const int64_t enough = values[0].item<double>() > 0 ? weights::kept(values, {.keep_norm = 0.9}) : 0;
     std::vector<std::string> largest;
-    for (int64_t i = 0; i < std::min<int64_t>(4, values.size(0)); ++i) largest.push_back(fmt::format("{:.3g}", values[i].item<double>()));
+    for (int64_t i = 0; i < std::min<int64_t>(4, values.size(0)); ++i)
+      largest.push_back(fmt::format("{:.3g}", values[i].item<double>()));
     if (a.json) {
-      std::printf("%s\n", io::json_line({{"event", "layer"}, {"name", layer}, {"rank", update.rank()}, {"norm", weights::norm(update)}, {"rank_90", enough}}).c_str());
+      std::printf(
+          "%s\n",
+          io::json_line(
+              {{"event", "layer"}, {"name", layer}, {"rank", update.rank()}, {"norm", weights::norm(update)}, {"rank_90", enough}})
+              .c_str());
     }
-    rows.push_back({layer, std::to_string(update.rank()), fmt::format("{:.4g}", weights::norm(update)), std::to_string(enough), fmt::format("{}", fmt::join(largest, " "))});
+    rows.push_back({layer, std::to_string(update.rank()), fmt::format("{:.4g}", weights::norm(update)), std::to_string(enough),
+                    fmt::format("{}", fmt::join(largest, " "))});
   }
   if (!a.json) std::fputs(table(rows).c_str(), stdout);
 }
@@ -218,9 +234,15 @@ class Verb {
   }
   Verb& rank() {
     verb_->add_option("--rank", a_->rule.rank, "Largest rank of a layer")->option_text("N")->check(CLI::Range(1, 4096));
-    verb_->add_option("--keep-norm", a_->rule.keep_norm, "Share of each layer's Frobenius norm that stays")->option_text("X")->check(CLI::Range(0.0, 1.0));
-    verb_->add_option("--keep-sum", a_->rule.keep_sum, "Share of the sum of its singular values that stays")->option_text("X")->check(CLI::Range(0.0, 1.0));
-    verb_->add_option("--ratio", a_->rule.ratio, "Singular values below the largest / X go")->option_text("X")->check(CLI::Range(1.0, 1e9));
+    verb_->add_option("--keep-norm", a_->rule.keep_norm, "Share of each layer's Frobenius norm that stays")
+        ->option_text("X")
+        ->check(CLI::Range(0.0, 1.0));
+    verb_->add_option("--keep-sum", a_->rule.keep_sum, "Share of the sum of its singular values that stays")
+        ->option_text("X")
+        ->check(CLI::Range(0.0, 1.0));
+    verb_->add_option("--ratio", a_->rule.ratio, "Singular values below the largest / X go")
+        ->option_text("X")
+        ->check(CLI::Range(1.0, 1e9));
     return *this;
   }
 
@@ -235,19 +257,23 @@ void add_lora(CLI::App& app) {
   CLI::App* verb = add_verb(app, "lora", "Works on LoRA files: into a model, several into one, to another rank.",
                             "emulsion lora resize style.safetensors --keep-norm 0.95 -o small.safetensors");
   verb->require_subcommand(1);
-  Verb(*verb, "merge", "Puts adapters of any kind into a model's weights.", "emulsion lora merge sd15.safetensors style.safetensors:0.8 -o styled.safetensors", merge)
+  Verb(*verb, "merge", "Puts adapters of any kind into a model's weights.",
+       "emulsion lora merge sd15.safetensors style.safetensors:0.8 -o styled.safetensors", merge)
       .path(&Arguments::model, "model", "MODEL", "Model folder or single file")
       .files()
       .output("OUT", "Folder, or a name that ends in .safetensors: float32, float16, bfloat16 or stored [stored]");
-  Verb(*verb, "add", "Adds LoRA files up to one: exactly, the ranks added, or cut to a rank.", "emulsion lora add style.safetensors:0.7 face.safetensors --rank 32 -o both.safetensors", add_up)
+  Verb(*verb, "add", "Adds LoRA files up to one: exactly, the ranks added, or cut to a rank.",
+       "emulsion lora add style.safetensors:0.7 face.safetensors --rank 32 -o both.safetensors", add_up)
       .files()
       .rank()
       .output("FILE", "float32, float16 or bfloat16 [float32]");
-  Verb(*verb, "resize", "The nearest LoRA of a lower rank, by singular values.", "emulsion lora resize style.safetensors --keep-norm 0.95 -o small.safetensors", resize)
+  Verb(*verb, "resize", "The nearest LoRA of a lower rank, by singular values.",
+       "emulsion lora resize style.safetensors --keep-norm 0.95 -o small.safetensors", resize)
       .path(&Arguments::in, "in", "FILE", "LoRA file")
       .rank()
       .output("FILE", "float32, float16 or bfloat16 [float32]");
-  Verb(*verb, "extract", "What a tuned model has learnt, as a LoRA for the base model.", "emulsion lora extract sd15.safetensors tuned.safetensors --rank 32 -o learnt.safetensors", extract)
+  Verb(*verb, "extract", "What a tuned model has learnt, as a LoRA for the base model.",
+       "emulsion lora extract sd15.safetensors tuned.safetensors --rank 32 -o learnt.safetensors", extract)
       .path(&Arguments::model, "base", "BASE", "Model that the other was tuned from")
       .path(&Arguments::other, "tuned", "TUNED", "Tuned model")
       .rank()

@@ -13,7 +13,8 @@ namespace {
 void print_table(const std::vector<weights::ListedModel>& models) {
   std::vector<std::vector<std::string>> rows = {{"name", "family", "size", "licence", "where"}};
   for (const weights::ListedModel& model : models) {
-    rows.push_back({model.name, model.family, human_bytes(model.bytes), model.licence.empty() ? "not stated" : model.licence, model.path.string()});
+    rows.push_back({model.name, model.family, human_bytes(model.bytes), model.licence.empty() ? "not stated" : model.licence,
+                    model.path.string()});
   }
   std::fputs(table(rows).c_str(), stdout);
 }
@@ -41,10 +42,11 @@ void list(bool json) {
 
 void add_models(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
-  CLI::App* verb = add_verb(app, "models",
-                            "Lists models by name: shipped ones, those in ~/.local/share/emulsion/models, and those in the folders that "
-                            "EMULSION_MODELS names (separated by ':'). A name stands wherever a MODEL is asked for.",
-                            "emulsion models");
+  CLI::App* verb =
+      add_verb(app, "models",
+               "Lists models by name: shipped ones, those in ~/.local/share/emulsion/models, and those in the folders that "
+               "EMULSION_MODELS names (separated by ':'). A name stands wherever a MODEL is asked for.",
+               "emulsion models");
   add_json(*verb, *json);
   verb->callback([json] { list(*json); });
 }

@@ -80,7 +80,8 @@ struct TextualInversionMethod {
     v("token", token, "The new word, as captions write it. Put it there with data.sources.trigger, or in the captions.").required();
     v("vectors", vectors, "Vectors that stand for it: more hold more, and take more of a prompt's 75 tokens.").min(1).max(75);
     v("init", init,
-      "Words whose vectors it begins with, repeated or cut to the number of vectors: \"dog\". Empty: random ones of the table's spread.");
+      "Words whose vectors it begins with, repeated or cut to the number of vectors: \"dog\". Empty: random ones of the table's "
+      "spread.");
   }
 };
 
@@ -126,7 +127,9 @@ struct ValidationConfig {
   void fields(V& v) {
     v("every", every, "Judge held-back pictures every so many steps and at the end; 0: never.").min(0).unit("steps");
     v("count", count, "How many of them at most, spread evenly over all.").min(1).max(100000);
-    v("timesteps", timesteps, "At how many timesteps, spread evenly and the same each time, the loss of each is taken.").min(1).max(1000);
+    v("timesteps", timesteps, "At how many timesteps, spread evenly and the same each time, the loss of each is taken.")
+        .min(1)
+        .max(1000);
     v("sources", sources, "Where they are. What trains must not lie there.");
   }
 };

@@ -46,7 +46,8 @@ class Autoencoder : public Method {
     const models::VaeConfig& vae = model_.vae->net.config();
     const int64_t f = vae.factor();
     const Tensor eps = at::zeros({batch.pixels.size(0), vae.latent_channels, batch.pixels.size(2) / f, batch.pixels.size(3) / f});
-    return autoencoder_loss(model_.vae->net, std::get<AutoencoderMethod>(config_.method), batch.pixels.to(dtype_of(config_.dtype)), eps)
+    return autoencoder_loss(model_.vae->net, std::get<AutoencoderMethod>(config_.method), batch.pixels.to(dtype_of(config_.dtype)),
+                            eps)
         .per_sample;
   }
   bool reads_captions() const override { return false; }

@@ -201,7 +201,8 @@ Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::ve
   in.latents = models::scale_latents(model_.vae->net.config(), posterior.mean);
   std::vector<Tensor> noise;
   for (size_t i = 0; i < batch.draws.size(); ++i) {
-    noise.push_back(rng_.normal(in.latents[static_cast<int64_t>(i)].sizes(), Purpose::validation, static_cast<uint64_t>(batch.draws[i])));
+    noise.push_back(
+        rng_.normal(in.latents[static_cast<int64_t>(i)].sizes(), Purpose::validation, static_cast<uint64_t>(batch.draws[i])));
   }
   in.noise = at::stack(noise).to(in.latents.device());
   const auto timestep = static_cast<int64_t>(when * static_cast<double>(denoising_.schedule.size()));
@@ -245,7 +246,8 @@ Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& report
   std::vector<Tensor> pictures;
   Progress progress(reporter, "Preview", count, "pictures");
   for (int64_t first = 0; first < count; first += together) {
-    const auto part = generate::part_of(request, static_cast<size_t>(first), static_cast<size_t>(std::min(together, count - first)));
+    const auto part =
+        generate::part_of(request, static_cast<size_t>(first), static_cast<size_t>(std::min(together, count - first)));
     pictures.push_back(generate::decode_latents(model_, generate::sample_latents(model_, part, reporter)));
     progress.advance(std::min(first + together, count));
   }

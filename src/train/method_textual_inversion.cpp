@@ -62,12 +62,16 @@ class TextualInversion : public DenoiserMethod {
   void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) override {
     const auto& samples = source.index().samples;
     const auto holds = [&](const std::string& caption) { return caption.find(method().token) != caption.npos; };
-    const auto without = std::ranges::count_if(samples, [&](const data::Sample& s) { return std::ranges::none_of(s.captions, holds); });
-    EMULSION_CHECK(static_cast<size_t>(without) < samples.size(), config,
-                   "[method] expected captions with the word '{0}', none of {1} pictures has one; put it into the captions, or before "
-                   "all of them with data.sources.trigger = \"{0}\"",
-                   method().token, samples.size());
-    if (without > 0) reporter.note(fmt::format("{} of {} pictures have no caption with '{}': nothing is learnt from them", without, samples.size(), method().token));
+    const auto without =
+        std::ranges::count_if(samples, [&](const data::Sample& s) { return std::ranges::none_of(s.captions, holds); });
+    EMULSION_CHECK(
+        static_cast<size_t>(without) < samples.size(), config,
+        "[method] expected captions with the word '{0}', none of {1} pictures has one; put it into the captions, or before "
+        "all of them with data.sources.trigger = \"{0}\"",
+        method().token, samples.size());
+    if (without > 0)
+      reporter.note(fmt::format("{} of {} pictures have no caption with '{}': nothing is learnt from them", without, samples.size(),
+                                method().token));
     DenoiserMethod::prepare(source, cache, reporter);
   }
 
@@ -82,7 +86,8 @@ class TextualInversion : public DenoiserMethod {
  protected:
   bool text_encoder_changes() const override { return true; }
   generate::TextOptions text_options() const override {
-    return {.syntax = generate::PromptSyntax::plain, .names = active_ ? active_->names() : std::vector<std::vector<models::NamedTokens>>()};
+    return {.syntax = generate::PromptSyntax::plain,
+            .names = active_ ? active_->names() : std::vector<std::vector<models::NamedTokens>>()};
   }
 
  private:

@@ -71,7 +71,9 @@ struct Validation::Pictures {
 };
 
 Validation::Validation(const RunConfig& config, Reporter& reporter)
-    : pictures_(std::make_unique<Pictures>(config, reporter)), batch_size_(config.batch_size), timesteps_(config.validation.timesteps) {
+    : pictures_(std::make_unique<Pictures>(config, reporter)),
+      batch_size_(config.batch_size),
+      timesteps_(config.validation.timesteps) {
   const auto found = static_cast<int64_t>(pictures_->index.samples.size());
   const int64_t count = std::min(found, config.validation.count);
   for (int64_t i = 0; i < count; ++i) chosen_.push_back(i * found / count);
@@ -84,7 +86,8 @@ std::vector<std::vector<int64_t>> Validation::batches() const {
   std::vector<std::vector<int64_t>> all;
   const auto size_of = [&](int64_t sample) { return pictures_->plan.fit(sample).size; };
   for (const int64_t sample : chosen_) {
-    const bool joins = !all.empty() && static_cast<int64_t>(all.back().size()) < batch_size_ && size_of(all.back().front()) == size_of(sample);
+    const bool joins =
+        !all.empty() && static_cast<int64_t>(all.back().size()) < batch_size_ && size_of(all.back().front()) == size_of(sample);
     joins ? all.back().push_back(sample) : all.push_back({sample});
   }
   return all;
@@ -103,7 +106,8 @@ Validated Validation::judge(const Method& method, Reporter& reporter) const {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while validating");
     const data::Batch batch = pictures_->batch(samples);
     const auto part = [&](const std::vector<std::string>& all) {
-      return std::vector<std::string>(all.begin() + static_cast<int64_t>(done), all.begin() + static_cast<int64_t>(done + samples.size()));
+      return std::vector<std::string>(all.begin() + static_cast<int64_t>(done),
+                                      all.begin() + static_cast<int64_t>(done + samples.size()));
     };
     Tensor own = at::zeros({batch.pixels.size(0)}, at::kDouble), other = own.clone();
     for (int64_t k = 0; k < timesteps_; ++k) {

@@ -88,7 +88,8 @@ ListedModel listed_file(const fs::path& path) {
   for (const auto& [key, value] : file.metadata()) {
     if (key == "modelspec.license") licence = value;
   }
-  return {path.stem().string(), path, whole ? family_name(detected.family.unet) : "no U-Net", static_cast<int64_t>(fs::file_size(path)), licence};
+  return {path.stem().string(), path, whole ? family_name(detected.family.unet) : "no U-Net",
+          static_cast<int64_t>(fs::file_size(path)), licence};
 }
 
 }  // namespace

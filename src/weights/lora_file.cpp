@@ -27,13 +27,14 @@ struct Halves {
 };
 
 LowRankUpdate joined(const Halves& halves, const std::string& layer, const std::string& file) {
-  EMULSION_CHECK(halves.down.defined() && halves.up.defined(), format, "[{}] layer '{}' has only its {} half; the file is not whole", file,
-                 layer, halves.down.defined() ? "down" : "up");
+  EMULSION_CHECK(halves.down.defined() && halves.up.defined(), format,
+                 "[{}] layer '{}' has only its {} half; the file is not whole", file, layer, halves.down.defined() ? "down" : "up");
   LowRankUpdate update;
   update.down = halves.down.to(at::kFloat).flatten(1);
   update.up = halves.up.to(at::kFloat).flatten(1);
-  EMULSION_CHECK(update.up.size(1) == update.down.size(0), shape, "[{}] layer '{}': expected halves of one rank, got {} (down) and {} (up)",
-                 file, layer, update.down.size(0), update.up.size(1));
+  EMULSION_CHECK(update.up.size(1) == update.down.size(0), shape,
+                 "[{}] layer '{}': expected halves of one rank, got {} (down) and {} (up)", file, layer, update.down.size(0),
+                 update.up.size(1));
   update.down_shape.assign(halves.down.sizes().begin() + 1, halves.down.sizes().end());
   const auto rank = static_cast<double>(update.rank());
   update.scale = halves.alpha.value_or(rank) / rank;
@@ -84,8 +85,8 @@ LoraFile read_lora(const std::filesystem::path& path) {
   for (const auto& entry : file.entries()) {
     const auto ending = std::ranges::find_if(kEndings, [&](const Ending& e) { return entry.name.ends_with(e.text); });
     EMULSION_CHECK(ending != std::end(kEndings), unsupported,
-                   "[{}] '{}' belongs to no plain LoRA; this works with lora_down / lora_up and lora_A / lora_B only", path.string(),
-                   entry.name);
+                   "[{}] '{}' belongs to no plain LoRA; this works with lora_down / lora_up and lora_A / lora_B only",
+                   path.string(), entry.name);
     Halves& of_layer = halves[entry.name.substr(0, entry.name.size() - std::string_view(ending->text).size())];
     const Tensor value = file.tensor(entry.name);
     if (ending->what == Ending::alpha) of_layer.alpha = value.to(at::kDouble).item<double>();
@@ -105,10 +106,13 @@ void write_lora(const std::filesystem::path& path, const LoraFile& lora, at::Sca
     const bool linear = update.down_shape.size() == 1;
     const Tensor up = linear ? update.up : update.up.unsqueeze(-1).unsqueeze(-1);
     const Tensor scaled = lora.peft ? up * update.scale : up;
-    tensors.emplace_back(layer + (lora.peft ? ".lora_A.weight" : ".lora_down.weight"), as_stored(update.down, update.down_shape, dtype));
+    tensors.emplace_back(layer + (lora.peft ? ".lora_A.weight" : ".lora_down.weight"),
+                         as_stored(update.down, update.down_shape, dtype));
     tensors.emplace_back(layer + (lora.peft ? ".lora_B.weight" : ".lora_up.weight"), scaled.to(dtype).contiguous());
-    if (!lora.peft) tensors.emplace_back(layer + ".alpha", at::scalar_tensor(update.scale * static_cast<double>(update.rank()), dtype));
-    if (update.rank() > largest) std::tie(largest, alpha) = std::pair(update.rank(), update.scale * static_cast<double>(update.rank()));
+    if (!lora.peft)
+      tensors.emplace_back(layer + ".alpha", at::scalar_tensor(update.scale * static_cast<double>(update.rank()), dtype));
+    if (update.rank() > largest)
+      std::tie(largest, alpha) = std::pair(update.rank(), update.scale * static_cast<double>(update.rank()));
   }
   std::map<std::string, std::string> metadata = lora.metadata;
   for (const char* stale : {"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"}) metadata.erase(stale);
@@ -158,8 +162,8 @@ LowRankUpdate sum(const std::vector<LowRankUpdate>& updates, const std::vector<d
   std::vector<Tensor> ups, downs;
   for (size_t i = 0; i < updates.size(); ++i) {
     EMULSION_CHECK(updates[i].down_shape == updates[0].down_shape && updates[i].up.size(0) == updates[0].up.size(0), shape,
-                   "[lora] layer '{}': expected updates of one size, got [{}, {}] and [{}, {}]; they are for different models", layer,
-                   updates[0].up.size(0), fmt::join(updates[0].down_shape, ", "), updates[i].up.size(0),
+                   "[lora] layer '{}': expected updates of one size, got [{}, {}] and [{}, {}]; they are for different models",
+                   layer, updates[0].up.size(0), fmt::join(updates[0].down_shape, ", "), updates[i].up.size(0),
                    fmt::join(updates[i].down_shape, ", "));
     ups.push_back(updates[i].up * (weights[i] * updates[i].scale));
     downs.push_back(updates[i].down);

@@ -26,7 +26,9 @@ class TextualInversionTest : public ::testing::Test {
     config.data.sources[0].trigger = "zork";
     config.optimizer = optim::AdamWConfig{.lr = 1e-2};
   }
-  Tensor table() const { return weights::load_model(temp / "base").text_encoder->store.at("embeddings.token_embedding.weight").value; }
+  Tensor table() const {
+    return weights::load_model(temp / "base").text_encoder->store.at("embeddings.token_embedding.weight").value;
+  }
   std::string refusal() {
     return test::error_message([&] { run_training(config, silent); });
   }
@@ -86,7 +88,8 @@ TEST_F(TextualInversionTest, TheGradientIsThatOfALargerTable) {
   models::Part<models::ClipText> reference(larger);
   for (nn::Param& param : reference.store.params()) {
     const Tensor value = model.text_encoder->store.at(param.path).value;
-    reference.store.assign(param, param.path == "embeddings.token_embedding.weight" ? at::cat({value, rows.detach()}) : value.clone());
+    reference.store.assign(param,
+                           param.path == "embeddings.token_embedding.weight" ? at::cat({value, rows.detach()}) : value.clone());
   }
   Tensor& whole = reference.store.at("embeddings.token_embedding.weight").value;
   whole = whole.detach().clone().set_requires_grad(true);

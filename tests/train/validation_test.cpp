@@ -104,7 +104,8 @@ TEST_F(ValidationTest, ARunWritesTheFiguresWhenTheyAreDue) {
 
 TEST_F(ValidationTest, RefusesHalfASetting) {
   config.validation.sources.clear();
-  expect_contains(test::error_message([&] { train::validate(config); }), {"validation.every", "[[validation.sources]]", "both or neither"});
+  expect_contains(test::error_message([&] { train::validate(config); }),
+                  {"validation.every", "[[validation.sources]]", "both or neither"});
 }
 
 }  // namespace

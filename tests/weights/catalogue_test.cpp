@@ -24,7 +24,8 @@ class CatalogueTest : public ::testing::Test {
     save_single_file(temp / "second" / "one.safetensors", test::tiny_model(3));
     std::ofstream(temp / "second" / "torn.safetensors") << "nothing";
     std::ofstream(temp / "second" / "notes.txt") << "no model";
-    ::setenv("EMULSION_MODELS", ((temp / "first").string() + ":" + (temp / "second").string() + ":" + (temp / "missing").string()).c_str(), 1);
+    ::setenv("EMULSION_MODELS",
+             ((temp / "first").string() + ":" + (temp / "second").string() + ":" + (temp / "missing").string()).c_str(), 1);
   }
   void TearDown() override { ::unsetenv("EMULSION_MODELS"); }
 

@@ -85,7 +85,8 @@ TEST(LoraFileTest, FilesComeBackInTheirNaming) {
 TEST(LoraFileTest, WhatIsNoPlainLoraIsNamed) {
   const test::TempFolder temp;
   io::write_safetensors(temp / "a.safetensors", {{"l.hada_w1_a", at::ones({2, 2})}});
-  expect_contains(test::error_message([&] { read_lora(temp / "a.safetensors"); }), {"a.safetensors", "l.hada_w1_a", "no plain LoRA"});
+  expect_contains(test::error_message([&] { read_lora(temp / "a.safetensors"); }),
+                  {"a.safetensors", "l.hada_w1_a", "no plain LoRA"});
   io::write_safetensors(temp / "b.safetensors", {{"l.lora_down.weight", at::ones({2, 2})}});
   expect_contains(test::error_message([&] { read_lora(temp / "b.safetensors"); }), {"'l'", "only its down half"});
 }

@@ -32,24 +32,6 @@ struct Arguments {
   bool json = false;
 };
 
-struct Weighted {
-  std::string file;
-  double weight;
-};
-/// "style.safetensors:0.8"; without a number 1.
-Weighted weighted(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == text.npos || fs::exists(text)) return {text, 1};
-  size_t used = 0;
-  double weight = 0;
-  try {
-    weight = std::stod(text.substr(colon + 1), &used);
-  } catch (const std::exception&) {
-  }
-  EMULSION_CHECK(used > 0 && colon + 1 + used == text.size(), config, "'{}': expected FILE or FILE:WEIGHT with a number", text);
-  return {text.substr(0, colon), weight};
-}
-
 void save_model(const std::string& out, const models::Model& model, at::ScalarType dtype) {
   if (fs::path(out).extension() != ".safetensors") return weights::save_model_folder(out, model, dtype);
   weights::save_single_file(out, model, {.dtype = dtype, .title = fs::path(out).stem().string()});
@@ -65,7 +47,7 @@ void merge(const Arguments& a) {
   models::Model model = weights::load_model(a.model, {.dtype = at::ScalarType::Undefined});
   int64_t layers = 0;
   for (const std::string& text : a.files) {
-    const auto [file, weight] = weighted(text);
+    const auto [file, weight] = file_and_weight(text);
     adapters::AdapterSet set = weights::load_adapter(file, model);
     adapters::bake(set, weight, model.components());
     layers += static_cast<int64_t>(set.bound().size());
@@ -81,83 +63,91 @@ int64_t largest_rank(const LoraFile& lora) {
   return rank;
 }
 
-/// Cuts every layer to what the rule keeps. Returns the share of the squared norm that stays, over all layers.
-double resize_all(LoraFile& lora, const weights::RankRule& rule) {
-  const auto reporter = make_reporter(false);
+/// A change of weights, and what of it was kept: sums of squared norms.
+struct Change {
+  LoraFile lora;
+  double whole = 0, kept = 0;
+
+  void add(double norm, const LowRankUpdate& update) {
+    whole += norm * norm;
+    kept += std::pow(weights::norm(update), 2);
+  }
+  double share() const { return whole == 0 ? 1 : std::sqrt(kept / whole); }
+};
+
+void save(const Arguments& a, const Change& change, at::ScalarType usual, const char* of_what) {
+  const auto layers = static_cast<int64_t>(change.lora.layers.size());
+  weights::write_lora(a.out, change.lora, a.dtype.empty() ? usual : dtype_named(a.dtype));
+  say(a,
+      fmt::format("{} layers, rank up to {}, {:.2f} % of the {}'s norm", layers, largest_rank(change.lora), 100 * change.share(),
+                  of_what),
+      {{"layers", layers}, {"rank", largest_rank(change.lora)}, {"kept_norm", change.share()}});
+}
+
+/// Every layer cut to what the rule keeps.
+Change resized(const Arguments& a, LoraFile lora) {
+  const auto reporter = make_reporter(a.json);
   Progress progress(*reporter, "Resizing", static_cast<int64_t>(lora.layers.size()), "layers");
-  double before = 0, after = 0;
+  Change change;
   int64_t done = 0;
   for (auto& [layer, update] : lora.layers) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped; nothing is written");
     const double whole = weights::norm(update);
-    update = weights::resized(update, rule);
-    before += whole * whole;
-    after += std::pow(weights::norm(update), 2);
+    update = weights::resized(update, a.rule);
+    change.add(whole, update);
     progress.advance(++done);
   }
-  return before == 0 ? 1 : after / before;
+  change.lora = std::move(lora);
+  return change;
 }
-
-void save_resized(const Arguments& a, LoraFile lora, bool resize) {
-  const double share = resize ? resize_all(lora, a.rule) : 1;
-  weights::write_lora(a.out, lora, a.dtype.empty() ? at::kFloat : dtype_named(a.dtype));
-  say(a,
-      fmt::format("{} layers, rank up to {}, {:.2f} % of the change's norm", lora.layers.size(), largest_rank(lora),
-                  100 * std::sqrt(share)),
-      {{"layers", static_cast<int64_t>(lora.layers.size())}, {"rank", largest_rank(lora)}, {"kept_norm", std::sqrt(share)}});
-}
-
-bool has_limit(const weights::RankRule& rule) { return rule.rank > 0 || rule.keep_norm > 0 || rule.keep_sum > 0 || rule.ratio > 0; }
 
 void add_up(const Arguments& a) {
   std::vector<LoraFile> files;
   std::vector<double> weights_of;
   for (const std::string& text : a.files) {
-    const auto [file, weight] = weighted(text);
+    const auto [file, weight] = file_and_weight(text);
     files.push_back(weights::read_lora(file));
     weights_of.push_back(weight);
   }
-  save_resized(a, weights::sum(files, weights_of), has_limit(a.rule));
+  LoraFile sum = weights::sum(files, weights_of);
+  save(a, a.rule.any() ? resized(a, std::move(sum)) : Change{std::move(sum)}, at::kFloat, "change");
 }
 
-void resize(const Arguments& a) { save_resized(a, weights::read_lora(a.in), true); }
+void resize(const Arguments& a) { save(a, resized(a, weights::read_lora(a.in)), at::kFloat, "change"); }
 
-/// The difference of two models as LoRA of the layers that differ.
-void extract(const Arguments& a) {
-  const models::Model base = weights::load_model(a.model), tuned = weights::load_model(a.other);
+/// The layers in which two models differ, as LoRA.
+Change difference(const Arguments& a, const models::Model& base, const models::Model& tuned) {
   const weights::LayerNames names(base);
   std::map<std::string, nn::Leaf*> others;
   for (const auto& [name, leaf] : adapters::leaves_of(tuned.components())) others[name] = leaf;
   const auto leaves = adapters::leaves_of(base.components());
   const auto reporter = make_reporter(a.json);
-  LoraFile lora;
-  double whole = 0, kept = 0;
-  {
-    Progress progress(*reporter, "Extracting", static_cast<int64_t>(leaves.size()), "layers");
-    int64_t done = 0;
-    for (const auto& [name, leaf] : leaves) {
-      EMULSION_CHECK(!stop_requested(), cancelled, "stopped; nothing is written");
-      progress.advance(++done);
-      if (leaf->kind == nn::LeafKind::embedding || name.starts_with("vae.")) continue;
-      const auto other = others.find(name);
-      EMULSION_CHECK(other != others.end() && other->second->weight->shape == leaf->weight->shape, shape,
-                     "[lora] '{}' is not the same layer in both models; they are of different families", name);
-      const Tensor change = (other->second->weight->value - leaf->weight->value).contiguous().flatten(1);
-      const double norm = change.norm().item<double>();
-      if (norm == 0) continue;
-      LowRankUpdate update = weights::low_rank(change, a.rule);
-      update.down_shape.assign(leaf->weight->shape.begin() + 1, leaf->weight->shape.end());
-      whole += norm * norm;
-      kept += std::pow(weights::norm(update), 2);
-      lora.layers.emplace(names.written(name, weights::AdapterNaming::kohya), std::move(update));
-    }
+  Progress progress(*reporter, "Extracting", static_cast<int64_t>(leaves.size()), "layers");
+  Change change;
+  int64_t done = 0;
+  for (const auto& [name, leaf] : leaves) {
+    EMULSION_CHECK(!stop_requested(), cancelled, "stopped; nothing is written");
+    progress.advance(++done);
+    if (leaf->kind == nn::LeafKind::embedding || name.starts_with("vae.")) continue;
+    const auto other = others.find(name);
+    EMULSION_CHECK(other != others.end() && other->second->weight->shape == leaf->weight->shape, shape,
+                   "[lora] '{}' is not the same layer in both models; they are of different families", name);
+    const Tensor matrix = (other->second->weight->value - leaf->weight->value).contiguous().flatten(1);
+    const double norm = matrix.norm().item<double>();
+    if (norm == 0) continue;
+    LowRankUpdate update = weights::low_rank(matrix, a.rule);
+    update.down_shape.assign(leaf->weight->shape.begin() + 1, leaf->weight->shape.end());
+    change.add(norm, update);
+    change.lora.layers.emplace(names.written(name, weights::AdapterNaming::kohya), std::move(update));
   }
-  EMULSION_CHECK(!lora.layers.empty(), config, "[lora] the two models are equal in every layer; there is nothing to extract");
-  weights::write_lora(a.out, lora, a.dtype.empty() ? at::kHalf : dtype_named(a.dtype));
-  say(a,
-      fmt::format("{} layers, rank up to {}, {:.2f} % of the difference's norm", lora.layers.size(), largest_rank(lora),
-                  100 * std::sqrt(kept / whole)),
-      {{"layers", static_cast<int64_t>(lora.layers.size())}, {"rank", largest_rank(lora)}, {"kept_norm", std::sqrt(kept / whole)}});
+  return change;
+}
+
+void extract(const Arguments& a) {
+  const Change change = difference(a, weights::load_model(a.model), weights::load_model(a.other));
+  EMULSION_CHECK(!change.lora.layers.empty(), config,
+                 "[lora] the two models are equal in every layer; there is nothing to extract");
+  save(a, change, at::kHalf, "difference");
 }
 
 void diff(const Arguments& a) {

@@ -157,6 +157,22 @@ Batch BatchSource::load(int64_t batch_index) const {
   return batch;
 }
 
+Batch BatchSource::fixed(const std::vector<int64_t>& samples) const {
+  Batch batch;
+  std::vector<Tensor> pixels, sizes;
+  for (const int64_t number : samples) {
+    const auto& sample = index_.samples[static_cast<size_t>(number)];
+    pixels.push_back(picture(number, false));
+    sizes.push_back(at::tensor(size_ids(sample, plan_.fit(number), {})));
+    batch.ids.push_back(sample.id);
+    batch.captions.push_back(sample.captions.front());
+  }
+  batch.samples = batch.draws = samples;
+  batch.pixels = at::stack(pixels);
+  batch.size_ids = at::stack(sizes);
+  return batch;
+}
+
 Tensor BatchSource::picture(int64_t sample, bool flip) const {
   Choices choices;
   choices.flip = flip;

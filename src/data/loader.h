@@ -56,6 +56,10 @@ class BatchSource {
   /// A batch without pixels, for training on cached latents.
   Batch load_without_pixels(int64_t batch_index) const;
 
+  /// These samples, of one size, as training sees them without chance: cut at the centre on the configured background, not
+  /// flipped, with their first captions. `draws` are the samples' numbers.
+  Batch fixed(const std::vector<int64_t>& samples) const;
+
   /// One picture as training sees it without chance except `flip`: cut at the centre on the
   /// configured background. float32 [3,H,W] in [-1, 1].
   Tensor picture(int64_t sample, bool flip) const;

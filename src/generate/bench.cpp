@@ -11,6 +11,7 @@
 #include "core/device.h"
 #include "generate/generate.h"
 #include "models/filled.h"
+#include "weights/catalogue.h"
 #include "weights/load_model.h"
 
 namespace emulsion::generate {
@@ -64,8 +65,7 @@ class StepTimes : public Reporter {
 };
 
 models::Model model_of(const DrawingBenchOptions& options) {
-  const bool is_family = std::ranges::find(models::families(), options.model, &models::Family::id) != models::families().end();
-  if (!is_family) return weights::load_model(options.model, {.dtype = options.dtype});
+  if (const auto path = weights::found(options.model)) return weights::load_model(*path, {.dtype = options.dtype});
   const models::Family& family = models::find_family(options.model);
   return models::filled_model(options.tiny ? models::tiny(family) : family, options.dtype);
 }

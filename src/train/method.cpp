@@ -9,7 +9,8 @@ Loss Method::replay(const DenoisingInputs&, const Tensor&) {
   throw Error(ErrorCode::unsupported, "[replay] only methods that train a denoiser take recorded inputs");
 }
 
-Tensor Method::validation_losses(const data::Batch&, const std::vector<std::string>&, double) const {
+Tensor Method::validation_losses(const data::Batch&, const std::vector<std::vector<std::string>>&,
+                                 const std::vector<double>&) const {
   throw Error(ErrorCode::unsupported, "[validation] this method has no loss without chance");
 }
 

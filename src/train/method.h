@@ -53,9 +53,11 @@ class Method {
   /// All weights that a step reads, frozen ones too.
   virtual int64_t weight_count() const { return std::numeric_limits<int64_t>::max(); }
 
-  /// The plain loss [B] of a batch with these captions and with nothing left to chance: `when` says how far towards pure noise
-  /// (0 to 1). Called without gradients. Throws Error{unsupported} where a method has no such form.
-  virtual Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const;
+  /// The plain losses of a batch under each of several readings (captions for all its pictures), with nothing left to chance,
+  /// averaged over `whens`, each of which says how far towards pure noise (0 to 1). [readings, B] float64. Called without
+  /// gradients. Throws Error{unsupported} where a method has no such form.
+  virtual Tensor validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
+                                   const std::vector<double>& whens) const;
   /// Whether another caption gives another loss.
   virtual bool reads_captions() const { return true; }
 

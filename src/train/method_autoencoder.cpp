@@ -41,14 +41,15 @@ class Autoencoder : public Method {
                             batch.pixels.to(dtype_of(config_.dtype)), at::stack(eps));
   }
 
-  /// Of the posterior's mean; noise plays no part.
-  Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>&, double) const override {
+  /// Of the posterior's mean; captions and noise play no part.
+  Tensor validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
+                           const std::vector<double>&) const override {
     const models::VaeConfig& vae = model_.vae->net.config();
     const int64_t f = vae.factor();
     const Tensor eps = at::zeros({batch.pixels.size(0), vae.latent_channels, batch.pixels.size(2) / f, batch.pixels.size(3) / f});
-    return autoencoder_loss(model_.vae->net, std::get<AutoencoderMethod>(config_.method), batch.pixels.to(dtype_of(config_.dtype)),
-                            eps)
-        .per_sample;
+    const Tensor pixels = batch.pixels.to(dtype_of(config_.dtype));
+    const Loss loss = autoencoder_loss(model_.vae->net, std::get<AutoencoderMethod>(config_.method), pixels, eps);
+    return loss.per_sample.to(at::kDouble).expand({static_cast<int64_t>(readings.size()), -1});
   }
   bool reads_captions() const override { return false; }
 

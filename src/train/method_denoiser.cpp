@@ -8,6 +8,7 @@
 #include "io/hash.h"
 #include "train/prior.h"
 #include "train/methods.h"
+#include "weights/load_model.h"
 
 namespace emulsion::train {
 namespace {
@@ -33,6 +34,12 @@ std::string fingerprint(const nn::ParamStore& store) {
 }  // namespace
 
 at::ScalarType dtype_of(ComputeDtype dtype) { return dtype == ComputeDtype::bfloat16 ? at::kBFloat16 : at::kFloat; }
+
+models::Model loaded_model(const RunConfig& config) {
+  models::Model model = weights::load_model(config.model.path);
+  if (!config.model.vae.empty()) weights::replace_vae(model, config.model.vae);
+  return model;
+}
 
 void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into) {
   for (nn::Param& param : store.params()) {
@@ -194,7 +201,8 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
 }
 
 /// Mean squared error, whatever the objective weighs: figures of differently trained runs can be compared.
-Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const {
+Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
+                                         const std::vector<double>& whens) const {
   const auto options = model_.vae->store.params().front().value.options();
   const models::Posterior posterior(model_.vae->net.encode(batch.pixels.to(options)).to(at::kFloat));
   DenoisingInputs in;
@@ -205,11 +213,19 @@ Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::ve
         rng_.normal(in.latents[static_cast<int64_t>(i)].sizes(), Purpose::validation, static_cast<uint64_t>(batch.draws[i])));
   }
   in.noise = at::stack(noise).to(in.latents.device());
-  const auto timestep = static_cast<int64_t>(when * static_cast<double>(denoising_.schedule.size()));
-  in.timesteps = at::full({in.latents.size(0)}, timestep, at::kLong);
-  in.conditioning = generate::text_states(model_, captions, text_options());
-  if (model_.unet->net.config().text_time_conditioning) in.conditioning.size_ids = batch.size_ids.to(in.latents.device());
-  return Denoising{denoising_.schedule, denoising_.prediction, {}}(model_.unet->net, in).per_sample;
+  const Denoising plain = {denoising_.schedule, denoising_.prediction, {}};
+  std::vector<Tensor> losses;
+  for (const std::vector<std::string>& captions : readings) {
+    in.conditioning = generate::text_states(model_, captions, text_options());
+    if (model_.unet->net.config().text_time_conditioning) in.conditioning.size_ids = batch.size_ids.to(in.latents.device());
+    losses.push_back(at::zeros({in.latents.size(0)}, at::kDouble));
+    for (const double when : whens) {
+      const auto timestep = static_cast<int64_t>(when * static_cast<double>(plain.schedule.size()));
+      in.timesteps = at::full({in.latents.size(0)}, timestep, at::kLong);
+      losses.back() += plain(model_.unet->net, in).per_sample.to(losses.back().options());
+    }
+  }
+  return at::stack(losses) / static_cast<double>(whens.size());
 }
 
 Loss DenoiserMethod::replay(const DenoisingInputs& inputs, const Tensor& input_ids) {

@@ -73,11 +73,7 @@ std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::M
 }
 
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config) {
-  models::Model model = config.model.path.empty() ? new_model(config) : weights::load_model(config.model.path);
-  if (!config.model.path.empty() && !config.model.vae.empty()) {
-    weights::replace_vae(model, config.model.vae);
-  }
-  return make_diffusion_method(config, std::move(model));
+  return make_diffusion_method(config, config.model.path.empty() ? new_model(config) : loaded_model(config));
 }
 
 }  // namespace emulsion::train

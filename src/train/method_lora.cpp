@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "train/methods.h"
 #include "weights/adapter_file.h"
-#include "weights/load_model.h"
 
 namespace emulsion::train {
 namespace {
@@ -118,11 +117,7 @@ std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model 
 }
 
 std::unique_ptr<Method> make_lora_method(const RunConfig& config) {
-  models::Model model = weights::load_model(config.model.path);
-  if (!config.model.vae.empty()) {
-    weights::replace_vae(model, config.model.vae);
-  }
-  return make_lora_method(config, std::move(model));
+  return make_lora_method(config, loaded_model(config));
 }
 
 }  // namespace emulsion::train

@@ -7,7 +7,6 @@
 #include "io/safetensors.h"
 #include "models/prompt.h"
 #include "train/methods.h"
-#include "weights/load_model.h"
 
 namespace emulsion::train {
 namespace {
@@ -110,9 +109,7 @@ std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, m
 }
 
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config) {
-  models::Model model = weights::load_model(config.model.path);
-  if (!config.model.vae.empty()) weights::replace_vae(model, config.model.vae);
-  return make_textual_inversion_method(config, std::move(model));
+  return make_textual_inversion_method(config, loaded_model(config));
 }
 
 }  // namespace emulsion::train

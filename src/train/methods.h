@@ -20,6 +20,9 @@ std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::M
 std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model model);
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, models::Model model);
 
+/// The model at config.model.path, with the autoencoder at config.model.vae if one is given.
+models::Model loaded_model(const RunConfig& config);
+
 at::ScalarType dtype_of(ComputeDtype dtype);
 
 /// The trainables of whole parts. `prefix` is what their file puts before every name.
@@ -34,7 +37,8 @@ class DenoiserMethod : public Method {
   bool needs_pixels() const override { return !latent_cache_; }
   int64_t weight_count() const override;
   Loss loss(const data::Batch& batch, const StepAddress& address) override;
-  Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const override;
+  Tensor validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
+                           const std::vector<double>& whens) const override;
   Loss replay(const DenoisingInputs& inputs, const Tensor& input_ids) override;
   Tensor preview(const data::BatchSource& source, Reporter& reporter) override;
 

@@ -46,24 +46,6 @@ struct Validation::Pictures {
 
   const std::string& caption(int64_t sample) const { return index.samples[static_cast<size_t>(sample)].captions.front(); }
 
-  data::Batch batch(const std::vector<int64_t>& samples) const {
-    data::Batch batch;
-    std::vector<Tensor> pixels, sizes;
-    for (const int64_t sample : samples) {
-      const data::Size size = plan.fit(sample).size;
-      const auto& entry = index.samples[static_cast<size_t>(sample)];
-      pixels.push_back(source.picture(sample, false));
-      sizes.push_back(at::tensor({entry.height, entry.width, int64_t{0}, int64_t{0}, size.height, size.width}).to(at::kFloat));
-      batch.samples.push_back(sample);
-      batch.draws.push_back(sample);
-      batch.ids.push_back(entry.id);
-      batch.captions.push_back(caption(sample));
-    }
-    batch.pixels = at::stack(pixels);
-    batch.size_ids = at::stack(sizes);
-    return batch;
-  }
-
   data::DataConfig data;
   data::Index index;
   data::BatchPlan plan;
@@ -99,30 +81,26 @@ Validated Validation::judge(const Method& method, Reporter& reporter) const {
   for (const int64_t sample : chosen_) captions.push_back(pictures_->caption(sample));
   const std::vector<std::string> others = method.reads_captions() ? exchanged(captions) : std::vector<std::string>();
 
+  std::vector<double> whens;
+  for (int64_t k = 0; k < timesteps_; ++k) whens.push_back((static_cast<double>(k) + 0.5) / static_cast<double>(timesteps_));
+
   Progress progress(reporter, "Validation", static_cast<int64_t>(chosen_.size()), "pictures");
   double sum = 0, own_better = 0;
-  size_t done = 0;
+  int64_t done = 0;
   for (const auto& samples : batches()) {
     EMULSION_CHECK(!stop_requested(), cancelled, "stopped while validating");
-    const data::Batch batch = pictures_->batch(samples);
-    const auto part = [&](const std::vector<std::string>& all) {
-      return std::vector<std::string>(all.begin() + static_cast<int64_t>(done),
-                                      all.begin() + static_cast<int64_t>(done + samples.size()));
-    };
-    Tensor own = at::zeros({batch.pixels.size(0)}, at::kDouble), other = own.clone();
-    for (int64_t k = 0; k < timesteps_; ++k) {
-      const double when = (static_cast<double>(k) + 0.5) / static_cast<double>(timesteps_);
-      own += method.validation_losses(batch, batch.captions, when).to(own.options());
-      if (!others.empty()) other += method.validation_losses(batch, part(others), when).to(own.options());
-    }
-    sum += own.sum().item<double>();
-    own_better += own.lt(other).sum().item<double>();
-    done += samples.size();
-    progress.advance(static_cast<int64_t>(done));
+    const data::Batch batch = pictures_->source.fixed(samples);
+    std::vector<std::vector<std::string>> readings = {batch.captions};
+    const auto count = static_cast<int64_t>(samples.size());
+    if (!others.empty()) readings.emplace_back(others.begin() + done, others.begin() + done + count);
+    const Tensor losses = method.validation_losses(batch, readings, whens);
+    sum += losses[0].sum().item<double>();
+    if (!others.empty()) own_better += losses[0].lt(losses[1]).sum().item<double>();
+    done += count;
+    progress.advance(done);
   }
-  const auto count = static_cast<double>(chosen_.size());
-  Validated result = {sum / count / static_cast<double>(timesteps_), std::nullopt};
-  if (!others.empty()) result.agreement = own_better / count;
+  Validated result = {sum / static_cast<double>(done), std::nullopt};
+  if (!others.empty()) result.agreement = own_better / static_cast<double>(done);
   return result;
 }
 

@@ -83,13 +83,10 @@ ListedModel listed_folder(const fs::path& path) {
 ListedModel listed_file(const fs::path& path) {
   const DetectedModel detected = detect_single_file(path);
   const bool whole = std::ranges::find(detected.parts, "unet") != detected.parts.end();
-  std::string licence;
   const io::TensorFile file = io::open_tensor_file(path);
-  for (const auto& [key, value] : file.metadata()) {
-    if (key == "modelspec.license") licence = value;
-  }
+  const auto licence = file.metadata().find("modelspec.license");
   return {path.stem().string(), path, whole ? family_name(detected.family.unet) : "no U-Net",
-          static_cast<int64_t>(fs::file_size(path)), licence};
+          static_cast<int64_t>(fs::file_size(path)), licence == file.metadata().end() ? "" : licence->second};
 }
 
 }  // namespace
@@ -126,15 +123,21 @@ std::vector<ListedModel> listed_models() {
   return models;
 }
 
-fs::path located(const fs::path& model) {
+std::optional<fs::path> found(const fs::path& model) {
   if (fs::exists(model)) return model;
-  const bool plain_name = !model.has_parent_path();
-  for (const fs::path& folder : plain_name ? model_folders() : std::vector<fs::path>()) {
+  if (model.has_parent_path()) return std::nullopt;  // no plain name
+  for (const fs::path& folder : model_folders()) {
     if (is_model_folder(folder / model)) return folder / model;
     for (const char* ending : {"", ".safetensors", ".ckpt", ".pt"}) {
       if (is_model_file(folder / (model.string() + ending))) return folder / (model.string() + ending);
     }
   }
+  return std::nullopt;
+}
+
+fs::path located(const fs::path& model) {
+  if (const auto path = found(model)) return *path;
+  const bool plain_name = !model.has_parent_path();
   std::vector<std::string> names;
   for (const ListedModel& listed : plain_name ? listed_models() : std::vector<ListedModel>()) names.push_back(listed.name);
   const std::string meant = config::did_you_mean(model.string(), names);

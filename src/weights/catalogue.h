@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,10 @@ std::vector<std::filesystem::path> model_folders();
 /// Model folders and model files in them, by name; of two of one name the first. Reads no weights.
 std::vector<ListedModel> listed_models();
 
-/// `model` itself where something lies there, otherwise the listed model of that name.
-/// Throws Error{not_found}, with the name that was probably meant.
+/// `model` itself where something lies there, otherwise the listed model of that name, otherwise nothing.
+std::optional<std::filesystem::path> found(const std::filesystem::path& model);
+
+/// The same; throws Error{not_found} for nothing, with the name that was probably meant.
 std::filesystem::path located(const std::filesystem::path& model);
 
 }  // namespace emulsion::weights

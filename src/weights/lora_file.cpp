@@ -133,9 +133,8 @@ double norm(const LowRankUpdate& update) {
 }
 
 int64_t kept(const Tensor& values, const RankRule& rule) {
-  EMULSION_CHECK(rule.rank > 0 || rule.keep_norm > 0 || rule.keep_sum > 0 || rule.ratio > 0, config,
-                 "[lora] expected a rank, or which singular values stay; got neither");
-  int64_t count = rule.keep_norm > 0 || rule.keep_sum > 0 || rule.ratio > 0 ? 1 : values.size(0);
+  EMULSION_CHECK(rule.any(), config, "[lora] expected a rank, or which singular values stay; got neither");
+  int64_t count = rule.by_values() ? 1 : values.size(0);
   if (rule.keep_norm > 0) count = std::max(count, until(values.square(), rule.keep_norm * rule.keep_norm));
   if (rule.keep_sum > 0) count = std::max(count, until(values, rule.keep_sum));
   if (rule.ratio > 0) count = std::max(count, values.ge(values[0] / rule.ratio).sum().item<int64_t>());

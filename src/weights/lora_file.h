@@ -42,6 +42,9 @@ struct RankRule {
   double keep_norm = 0;   // share of the Frobenius norm that stays; kohya's sv_fro
   double keep_sum = 0;    // share of the sum of the singular values; kohya's sv_cumulative
   double ratio = 0;       // none below the largest / ratio; kohya's sv_ratio
+
+  bool by_values() const { return keep_norm > 0 || keep_sum > 0 || ratio > 0; }
+  bool any() const { return rank > 0 || by_values(); }
 };
 /// At least 1. `values` as singular_values gives them. Throws: Error{config} for a rule without any limit.
 int64_t kept(const Tensor& values, const RankRule& rule);

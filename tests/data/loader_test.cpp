@@ -163,6 +163,22 @@ TEST_F(LoaderTest, BatchesWithoutPixelsAgreeWithThoseWith) {
   }
 }
 
+TEST_F(LoaderTest, AFixedBatchIsWhatTrainingSeesWithoutChance) {
+  DataConfig settled = config_;
+  settled.flip = settled.caption_dropout = 0;
+  settled.crop = Crop::center;
+  settled.buckets = false;  // wide pictures lose their sides
+  const Index index = scan(settled);
+  const BatchPlan plan(index, settled, 9, 11);
+  const Batch trained = BatchSource(index, settled, plan, 11).load(0);
+  const Batch fixed = BatchSource(index, config_, plan, 5).fixed(trained.samples);  // another's chance plays no part
+  EXPECT_TRUE(at::equal(fixed.pixels, trained.pixels));
+  EXPECT_TRUE(at::equal(fixed.size_ids, trained.size_ids));
+  EXPECT_EQ(fixed.size_ids.select(1, 3).max().item<float>(), 16) << "64 pixels cut to 32 in the middle";
+  EXPECT_EQ(fixed.captions, trained.captions);
+  EXPECT_EQ(fixed.ids, trained.ids);
+}
+
 TEST(ChoicesTest, FollowTheirProbabilities) {
   DataConfig config;
   config.flip = 0.25;

@@ -22,7 +22,17 @@ class ByCaption : public Method {
   Loss loss(const data::Batch&, const StepAddress&) override { return {}; }
   Tensor preview(const data::BatchSource&, Reporter&) override { return {}; }
   std::filesystem::path save_result(const std::filesystem::path&) override { return {}; }
-  Tensor validation_losses(const data::Batch& batch, const std::vector<std::string>& captions, double when) const override {
+  Tensor validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
+                           const std::vector<double>& whens) const override {
+    std::vector<Tensor> all;
+    for (const std::vector<std::string>& captions : readings) {
+      std::vector<Tensor> losses;
+      for (const double when : whens) losses.push_back(losses_of(batch, captions, when));
+      all.push_back(at::stack(losses).mean(0));
+    }
+    return at::stack(all);
+  }
+  Tensor losses_of(const data::Batch& batch, const std::vector<std::string>& captions, double when) const {
     std::vector<double> losses;
     for (size_t i = 0; i < captions.size(); ++i) {
       const bool own = captions[i] == batch.captions[i];
@@ -31,7 +41,7 @@ class ByCaption : public Method {
       seen.push_back(batch.ids[i] + ":" + captions[i]);
     }
     sizes.push_back(captions.size());
-    return at::tensor(losses);
+    return at::tensor(losses, at::kDouble);
   }
   mutable std::vector<std::string> seen;
   mutable std::vector<size_t> sizes;

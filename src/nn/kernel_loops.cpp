@@ -3,15 +3,70 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "core/clones.h"
+#include "nn/attention_parts.h"
 #include "nn/linear_loops.h"
 
 #define EMULSION_INLINE static inline __attribute__((always_inline))
 
 namespace emulsion::nn::kernels {
 namespace {
+
+using c10::BFloat16;
+
+constexpr int64_t kBlock = 4096;  // widened numbers that stay in the first cache while the loops pass over them
+
+EMULSION_CLONES void widen(const BFloat16* x, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = tiles::widened(x[i]);
+}
+
+EMULSION_CLONES void narrow(const float* x, int64_t count, BFloat16* to) {
+  for (int64_t i = 0; i < count; ++i) to[i].x = tiles::narrowed(x[i]);
+}
+
+/// Where a block of numbers is computed with: float32 where it lies, all else in a buffer of `count` numbers.
+template <class T>
+class Block {
+ public:
+  explicit Block(int64_t count) : numbers_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(count))) {}
+  const float* read(const T* x, int64_t count) {
+    widen(x, count, numbers_.get());
+    return numbers_.get();
+  }
+  float* place(T*) { return numbers_.get(); }
+  void write(T* y, int64_t count) { narrow(numbers_.get(), count, y); }
+
+ private:
+  std::unique_ptr<float[]> numbers_;
+};
+
+template <>
+class Block<float> {
+ public:
+  explicit Block(int64_t) {}
+  const float* read(const float* x, int64_t) { return x; }
+  float* place(float* y) { return y; }
+  void write(float*, int64_t) {}
+};
+
+/// Rows of `width` numbers that a block holds.
+template <class T>
+int64_t rows_of_block(int64_t rows, int64_t width) {
+  return std::is_same_v<T, float> ? std::max<int64_t>(1, rows) : std::max<int64_t>(1, kBlock / width);
+}
+
+/// Calls f(first number, rows, numbers) for the blocks of `rows` rows.
+template <class T, class F>
+void for_blocks(int64_t rows, int64_t width, const F& f) {
+  const int64_t most = rows_of_block<T>(rows, width);
+  for (int64_t row = 0; row < rows; row += most) {
+    const int64_t count = std::min(most, rows - row);
+    f(row * width, count, count * width);
+  }
+}
 
 /// e^x for float32, within 2 units in the last place; branch-free, so that loops over it become vector code.
 /// Range reduction x = n ln 2 + r, |r| <= ln 2 / 2, then the Taylor polynomial of degree 7.
@@ -133,40 +188,59 @@ std::vector<float> per_channel(const NormShape& s, const float* group) {
 
 }  // namespace
 
-void group_norm_forward(const NormShape& s, const float* x, const float* weight, const float* bias, float eps, bool silu,
-                        float* y, float* mean, float* rstd) {
+template <class T>
+void group_norm_forward(const NormShape& s, const T* x, const float* weight, const float* bias, float eps, bool silu, T* y,
+                        float* mean, float* rstd) {
   const double count = static_cast<double>(s.positions) * static_cast<double>(s.channels / s.groups);
+  const int64_t most = rows_of_block<T>(s.positions, s.channels) * s.channels;
+  Block<T> in(most), out(most);
+  const auto each = [&](const auto& f) { for_blocks<T>(s.positions, s.channels, f); };
+
   std::vector<float> sum(s.channels);
   std::vector<double> total(s.groups, 0.0);
-  products::add_rows(x, s.channels, s.positions, s.channels, sum.data(), /*add=*/false);
+  each([&](int64_t at, int64_t rows, int64_t n) {
+    products::add_rows(in.read(x + at, n), s.channels, rows, s.channels, sum.data(), /*add=*/at > 0);
+  });
   fold_groups(s, sum, total);
   for (int64_t g = 0; g < s.groups; ++g) mean[g] = static_cast<float>(total[g] / count);
 
   std::vector<float> squares(s.channels, 0.0f);
   std::vector<double> spread(s.groups, 0.0);
   const std::vector<float> means = per_channel(s, mean);
-  add_squared_differences(x, means.data(), s.positions, s.channels, squares.data());
+  each([&](int64_t at, int64_t rows, int64_t n) {
+    add_squared_differences(in.read(x + at, n), means.data(), rows, s.channels, squares.data());
+  });
   fold_groups(s, squares, spread);
   for (int64_t g = 0; g < s.groups; ++g) rstd[g] = static_cast<float>(1.0 / std::sqrt(spread[g] / count + eps));
 
   const std::vector<float> factors = factors_of(s, weight, rstd);
-  (silu ? scale_rows_silu : scale_rows)(x, {means.data(), factors.data(), bias}, s.positions, s.channels, y);
+  const auto scale = silu ? scale_rows_silu : scale_rows;
+  each([&](int64_t at, int64_t rows, int64_t n) {
+    scale(in.read(x + at, n), {means.data(), factors.data(), bias}, rows, s.channels, out.place(y + at));
+    out.write(y + at, n);
+  });
 }
 
-void group_norm_backward(const NormShape& s, const float* x, const float* dy, const float* weight, const float* bias,
-                         const float* mean, const float* rstd, bool silu, float* dx, float* dweight, float* dbias) {
-  const std::vector<float> means = per_channel(s, mean), rstds = per_channel(s, rstd);
-  const float* dz = dy;
-  std::vector<float> buffer;
-  if (silu) {
-    const std::vector<float> factors = factors_of(s, weight, rstd);
-    buffer.resize(s.size());
-    silu_gradient(x, dy, {means.data(), factors.data(), bias}, s.positions, s.channels, buffer.data());
-    dz = buffer.data();
-  }
+template <class T>
+void group_norm_backward(const NormShape& s, const T* x, const T* dy, const float* weight, const float* bias,
+                         const float* mean, const float* rstd, bool silu, T* dx, float* dweight, float* dbias) {
+  const std::vector<float> means = per_channel(s, mean), rstds = per_channel(s, rstd), factors = factors_of(s, weight, rstd);
+  const int64_t most = rows_of_block<T>(s.positions, s.channels) * s.channels;
+  Block<T> in(most), out(most);
+  const auto each = [&](const auto& f) { for_blocks<T>(s.positions, s.channels, f); };
+  const auto buffer = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(silu ? s.size() : 0));
+
+  // dz, the gradient before SiLU, is computed once and kept.
+  const auto dz_of = [&](Block<T>& block, int64_t at, int64_t n) { return silu ? buffer.get() + at : block.read(dy + at, n); };
   std::fill(dbias, dbias + s.channels, 0.0f);
   std::fill(dweight, dweight + s.channels, 0.0f);
-  add_products(dz, x, means.data(), rstds.data(), s.positions, s.channels, dbias, dweight);
+  each([&](int64_t at, int64_t rows, int64_t n) {
+    const float* const xs = in.read(x + at, n);
+    if (silu) {
+      silu_gradient(xs, out.read(dy + at, n), {means.data(), factors.data(), bias}, rows, s.channels, buffer.get() + at);
+    }
+    add_products(dz_of(out, at, n), xs, means.data(), rstds.data(), rows, s.channels, dbias, dweight);
+  });
 
   // dx = rstd (w dz - mean_g(w dz) - xhat mean_g(w dz xhat)), xhat = (x - mean) rstd.
   const int64_t width = s.channels / s.groups;
@@ -184,17 +258,24 @@ void group_norm_backward(const NormShape& s, const float* x, const float* dy, co
     b[c] = static_cast<float>(slope);
     c0[c] = static_cast<float>(-r * sum[g] / count);
   }
-  combine(dz, x, means.data(), a.data(), b.data(), c0.data(), s.positions, s.channels, dx);
+  Block<T> gradient(most);
+  each([&](int64_t at, int64_t rows, int64_t n) {
+    combine(dz_of(out, at, n), in.read(x + at, n), means.data(), a.data(), b.data(), c0.data(), rows, s.channels,
+            gradient.place(dx + at));
+    gradient.write(dx + at, n);
+  });
 }
 
-EMULSION_CLONES void geglu_forward(const float* x, int64_t width, float* out) {
+namespace {
+
+EMULSION_CLONES void geglu_row(const float* x, int64_t width, float* out) {
   for (int64_t i = 0; i < width; ++i) {
     const float gate = x[width + i];
     out[i] = x[i] * gate * normal(gate).distribution;
   }
 }
 
-EMULSION_CLONES void geglu_backward(const float* x, const float* dout, int64_t width, float* dx) {
+EMULSION_CLONES void geglu_row_gradient(const float* x, const float* dout, int64_t width, float* dx) {
   for (int64_t i = 0; i < width; ++i) {
     const float gate = x[width + i];
     const Normal n = normal(gate);
@@ -203,15 +284,64 @@ EMULSION_CLONES void geglu_backward(const float* x, const float* dout, int64_t w
   }
 }
 
-EMULSION_CLONES void quick_gelu_forward(const float* x, int64_t count, float* out) {
+EMULSION_CLONES void quick_gelu(const float* x, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = x[i] * sigmoid(1.702f * x[i]);
 }
 
-EMULSION_CLONES void quick_gelu_backward(const float* x, const float* dout, int64_t count, float* dx) {
+EMULSION_CLONES void quick_gelu_gradient(const float* x, const float* dout, int64_t count, float* dx) {
   for (int64_t i = 0; i < count; ++i) {
     const float z = 1.702f * x[i], s = sigmoid(z);
     dx[i] = dout[i] * s * (1.0f + z * (1.0f - s));
   }
 }
+
+}  // namespace
+
+template <class T>
+void geglu_forward(const T* x, int64_t rows, int64_t width, T* out) {
+  Block<T> in(2 * width), result(width);
+  for (int64_t i = 0; i < rows; ++i, x += 2 * width, out += width) {
+    geglu_row(in.read(x, 2 * width), width, result.place(out));
+    result.write(out, width);
+  }
+}
+
+template <class T>
+void geglu_backward(const T* x, const T* dout, int64_t rows, int64_t width, T* dx) {
+  Block<T> in(2 * width), gradient(width), result(2 * width);
+  for (int64_t i = 0; i < rows; ++i, x += 2 * width, dout += width, dx += 2 * width) {
+    geglu_row_gradient(in.read(x, 2 * width), gradient.read(dout, width), width, result.place(dx));
+    result.write(dx, 2 * width);
+  }
+}
+
+template <class T>
+void quick_gelu_forward(const T* x, int64_t count, T* out) {
+  Block<T> in(kBlock), result(kBlock);
+  for_blocks<T>(count, 1, [&](int64_t at, int64_t, int64_t n) {
+    quick_gelu(in.read(x + at, n), n, result.place(out + at));
+    result.write(out + at, n);
+  });
+}
+
+template <class T>
+void quick_gelu_backward(const T* x, const T* dout, int64_t count, T* dx) {
+  Block<T> in(kBlock), gradient(kBlock), result(kBlock);
+  for_blocks<T>(count, 1, [&](int64_t at, int64_t, int64_t n) {
+    quick_gelu_gradient(in.read(x + at, n), gradient.read(dout + at, n), n, result.place(dx + at));
+    result.write(dx + at, n);
+  });
+}
+
+#define EMULSION_INSTANTIATE(T)                                                                                              \
+  template void group_norm_forward<T>(const NormShape&, const T*, const float*, const float*, float, bool, T*, float*, float*); \
+  template void group_norm_backward<T>(const NormShape&, const T*, const T*, const float*, const float*, const float*,       \
+                                       const float*, bool, T*, float*, float*);                                              \
+  template void geglu_forward<T>(const T*, int64_t, int64_t, T*);                                                            \
+  template void geglu_backward<T>(const T*, const T*, int64_t, int64_t, T*);                                                 \
+  template void quick_gelu_forward<T>(const T*, int64_t, T*);                                                                \
+  template void quick_gelu_backward<T>(const T*, const T*, int64_t, T*)
+EMULSION_INSTANTIATE(float);
+EMULSION_INSTANTIATE(BFloat16);
 
 }  // namespace emulsion::nn::kernels

@@ -1,8 +1,10 @@
-// The loops of the fused operations on plain float32 arrays, compiled for several instruction sets; the best is chosen
-// at load time.
+// The loops of the fused operations on plain arrays, compiled for several instruction sets; the best is chosen at load
+// time. T: float, or c10::BFloat16, whose numbers are widened a block at a time, computed with in float32 and rounded once.
 #pragma once
 
 #include <cstdint>
+
+#include "core/tensor.h"
 
 namespace emulsion::nn::kernels {
 
@@ -14,19 +16,25 @@ struct NormShape {
 
 /// y = [silu of] weight * (x - mean) * rstd + bias; statistics per group in two passes (the second on differences from
 /// the mean, so that nothing cancels), written to mean and rstd [groups].
-void group_norm_forward(const NormShape& shape, const float* x, const float* weight, const float* bias, float eps, bool silu,
-                        float* y, float* mean, float* rstd);
+template <class T>
+void group_norm_forward(const NormShape& shape, const T* x, const float* weight, const float* bias, float eps, bool silu, T* y,
+                        float* mean, float* rstd);
 
 /// Gradients of group_norm_forward: dx like x; dweight, dbias [channels] of this image.
-void group_norm_backward(const NormShape& shape, const float* x, const float* dy, const float* weight, const float* bias,
-                         const float* mean, const float* rstd, bool silu, float* dx, float* dweight, float* dbias);
+template <class T>
+void group_norm_backward(const NormShape& shape, const T* x, const T* dy, const float* weight, const float* bias,
+                         const float* mean, const float* rstd, bool silu, T* dx, float* dweight, float* dbias);
 
-/// out[i] = x[i] * gelu(x[width + i]).
-void geglu_forward(const float* x, int64_t width, float* out);
-void geglu_backward(const float* x, const float* dout, int64_t width, float* dx);
+/// Of `rows` rows of x [2 width]: out[i] = x[i] * gelu(x[width + i]).
+template <class T>
+void geglu_forward(const T* x, int64_t rows, int64_t width, T* out);
+template <class T>
+void geglu_backward(const T* x, const T* dout, int64_t rows, int64_t width, T* dx);
 
 /// out[i] = x[i] sigmoid(1.702 x[i]).
-void quick_gelu_forward(const float* x, int64_t count, float* out);
-void quick_gelu_backward(const float* x, const float* dout, int64_t count, float* dx);
+template <class T>
+void quick_gelu_forward(const T* x, int64_t count, T* out);
+template <class T>
+void quick_gelu_backward(const T* x, const T* dout, int64_t count, T* dx);
 
 }  // namespace emulsion::nn::kernels

@@ -22,10 +22,25 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-constexpr std::string_view kQuickstart = "quickstart";
-
-models::Model quickstart_model(int64_t size) {
+/// A model that the project's own run files train from random weights, text encoder and all.
+struct SmallModel {
+  std::string name;
   models::ArchitectureConfig architecture;
+  int64_t batch;
+};
+
+const std::vector<SmallModel>& small_models() {
+  static const std::vector<SmallModel> all = {{"quickstart", {}, 16},
+                                              {"base", {.unet_channels = {64, 128, 192}, .text_merges = 48894}, 32}};
+  return all;
+}
+
+const SmallModel* small_model(const std::string& name) {
+  const auto found = std::ranges::find(small_models(), name, &SmallModel::name);
+  return found == small_models().end() ? nullptr : &*found;
+}
+
+models::Model made_model(models::ArchitectureConfig architecture, int64_t size) {
   if (size > 0) architecture.resolution = size;
   const Rng rng(0);
   models::Model model;
@@ -45,12 +60,12 @@ models::Family family_of(const BenchOptions& options) {
 }
 
 RunConfig config_of(const BenchOptions& options) {
-  const bool quickstart = options.model == kQuickstart;
+  const SmallModel* const small = small_model(options.model);
   RunConfig config;
   config.steps = options.steps;
   config.dtype = options.dtype;
-  config.ema.enabled = quickstart;
-  config.batch_size = options.batch > 0 ? options.batch : (quickstart ? 16 : 1);
+  config.ema.enabled = small != nullptr;
+  config.batch_size = options.batch > 0 ? options.batch : (small ? small->batch : 1);
   config.lanes = options.lanes;
   config.gradient_checkpointing = options.checkpointing;
   config.memory_limit = options.memory_limit;
@@ -59,7 +74,7 @@ RunConfig config_of(const BenchOptions& options) {
   } else {
     EMULSION_CHECK(options.method == "diffusion", config,
                    "[bench] no method named '{}'; there are: diffusion, lora", options.method);
-    config.method = DiffusionMethod{.train_text_encoder = quickstart};
+    config.method = DiffusionMethod{.train_text_encoder = small != nullptr};
   }
   return config;
 }
@@ -67,7 +82,8 @@ RunConfig config_of(const BenchOptions& options) {
 }  // namespace
 
 std::vector<std::string> bench_models() {
-  std::vector<std::string> names = {std::string(kQuickstart)};
+  std::vector<std::string> names;
+  for (const SmallModel& small : small_models()) names.push_back(small.name);
   for (const models::Family& family : models::families()) {
     if (family.unet.in_channels == family.vae.latent_channels) names.push_back(family.id);  // not those that fill in pictures
   }
@@ -102,9 +118,9 @@ class SteppingModel {
       : config_(std::move(config)), flops_factor_(options.method == "lora" ? 2 : 3), batch_(config_.batch_size) {
     models::Model model;
     int64_t size = options.size;
-    if (options.model == kQuickstart) {
-      model = quickstart_model(size);
-      if (size == 0) size = models::ArchitectureConfig().resolution;
+    if (const SmallModel* const small = small_model(options.model)) {
+      model = made_model(small->architecture, size);
+      if (size == 0) size = small->architecture.resolution;
       vocabulary_ = model.tokenizer->vocab_size();
     } else {
       const models::Family family = family_of(options);

@@ -184,14 +184,48 @@ def place(image, scale, centre, mirrored, background):
 def make_subject_folder(sources, subject, folder):
     folder.mkdir(parents=True)
     rows = []
+    word = subject.noun.replace(" ", "_")
     for name, style, scale, centre, mirrored, background, texts in PLACEMENTS:
         image = place(sources.picture(subject, style), scale, centre, mirrored, background)
-        file_name = f"{subject.noun}_{name}.png"
+        file_name = f"{word}_{name}.png"
         write_png(image, folder / file_name, 256)
-        rows.append((file_name, [text.format(subject.noun) for text in texts]))
+        rows.append((file_name, [text.format(subject.noun).replace("fantasy animal", subject.category) for text in texts]))
     write_metadata(folder, rows)
-    notices = [f"{subject.noun}_{s.name}*.png:\n{s.notice}" for s in (TWEMOJI, NOTO, FLUENT)]
+    notices = [f"{word}_{s.name}*.png:\n{s.notice}" for s in (TWEMOJI, NOTO, FLUENT)]
     (folder / "NOTICE").write_text("\n".join(notices) + "\n" + SUBJECT_CHANGES, encoding="utf-8")
+
+
+# Class pictures for prior preservation: what kind of thing the first held-out subject is, on colours of their own.
+CLASS_BACKGROUNDS = ((255, 255, 255), (215, 235, 255), (255, 245, 205), (220, 245, 220))
+
+
+def make_class_folder(sources, subjects, folder):
+    folder.mkdir(parents=True)
+    rows = []
+    for number, subject in enumerate(subjects):
+        style = (TWEMOJI, NOTO)[number % 2]
+        image = place(sources.picture(subject, style), 0.9, (32, 33), True, CLASS_BACKGROUNDS[number % 4])
+        write_png(image, folder / subject.file_name, 256)
+        rows.append((subject.file_name, [f"an animal, {style.name} style"]))
+    write_metadata(folder, rows)
+    (folder / "NOTICE").write_text(f"Those captioned \"{TWEMOJI.name} style\":\n{TWEMOJI.notice}\n"
+                                   f"Those captioned \"{NOTO.name} style\":\n{NOTO.notice}\n" + SUBJECT_CHANGES, encoding="utf-8")
+
+
+def make_edit_folders(sources, subjects, crown, folder):
+    """The same picture before and after an edit, for concept editing: here, wearing a crown."""
+    for name, change in (("before", ""), ("after", " wearing a crown")):
+        (folder / name).mkdir(parents=True)
+        rows = []
+        for subject in subjects:
+            image = place(sources.picture(subject, NOTO), 0.78, (32, 39), False, (255, 255, 255))
+            if change:
+                top = sources.picture(crown, NOTO).resize((28, 28), Image.Resampling.LANCZOS)
+                image.alpha_composite(top, (18, 0))
+            write_png(image, folder / name / subject.file_name, 256)
+            rows.append((subject.file_name, [f"{subject.phrase}{change}, noto style", f"noto style {subject.noun}{change}"]))
+        write_metadata(folder / name, rows)
+        (folder / name / "NOTICE").write_text(NOTO.notice + SUBJECT_CHANGES, encoding="utf-8")
 
 
 def main():
@@ -205,7 +239,12 @@ def main():
     unseen = [s for s in sets["core"] if s.phrase in STYLE_UNSEEN]
     make_style_folder(sources, seen, FLUENT, out / "fluent", plain=False)
     make_style_folder(sources, unseen, FLUENT, out / "fluent-unseen", plain=False)
-    make_subject_folder(sources, sets["subject"][0], out / "subject")
+    for number, subject in enumerate(sets["subject"]):
+        make_subject_folder(sources, subject, out / ("subject" if number == 0 else f"subject-{number + 1}"))
+    animals = [s for s in sets["core"] + sets["more"] if s.category == "animal"]
+    make_class_folder(sources, animals[:16], out / "class")
+    crown = next(s for s in sets["core"] if s.noun == "crown")
+    make_edit_folders(sources, animals[:16], crown, out / "edit")
 
 
 if __name__ == "__main__":

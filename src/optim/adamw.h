@@ -20,6 +20,7 @@ struct AdamWConfig {
   double weight_decay = 0.01;
   bool decay_norms_and_biases = true;
 
+  double state_bytes() const { return 8; }
   template <class V>
   void fields(V& v) {
     v("lr", lr, "Learning rate, before the schedule.").min(0);

@@ -1,6 +1,8 @@
 #include "optim/config.h"
 
+#include "optim/dadapt.h"
 #include "optim/prodigy.h"
+#include "optim/schedule_free.h"
 #include "optim/simple.h"
 
 namespace emulsion::optim {
@@ -16,11 +18,21 @@ std::unique_ptr<Optimizer> made(const AdamWConfig& config, std::vector<Param> pa
 std::unique_ptr<Optimizer> made(const ProdigyConfig& config, std::vector<Param> params) {
   return std::make_unique<Prodigy>(config, std::move(params));
 }
+std::unique_ptr<Optimizer> made(const ScheduleFreeConfig& config, std::vector<Param> params) {
+  return std::make_unique<ScheduleFree>(config, std::move(params));
+}
+std::unique_ptr<Optimizer> made(const DAdaptAdamConfig& config, std::vector<Param> params) {
+  return std::make_unique<DAdaptAdam>(config, std::move(params));
+}
 
 }  // namespace
 
 double learning_rate(const OptimizerConfig& config) {
   return std::visit([](const auto& held) { return held.lr; }, config);
+}
+
+double state_bytes(const OptimizerConfig& config) {
+  return std::visit([](const auto& held) { return held.state_bytes(); }, config);
 }
 
 bool decays_norms_and_biases(const OptimizerConfig& config) {

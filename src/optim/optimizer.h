@@ -25,6 +25,9 @@ class Optimizer {
   /// `grad_scale` times, averages move by 1 - `ema_decay`. Gradients are only read.
   virtual void step(double lr, double grad_scale = 1, double ema_decay = 0) = 0;
 
+  /// Whether each parameter's `ema` is its own doing, and what the steps lead to.
+  virtual bool averages() const { return false; }
+
   /// Its own tensors by name: write them before the next step.
   virtual NamedTensors state() const = 0;
   /// Continues from a state, bit for bit. Throws: Error{not_found} for a tensor that is missing, Error{shape} for one that does not

@@ -17,6 +17,82 @@ Tensor from_factors(const Tensor& rows, const Tensor& columns) {
   return r * columns.unsqueeze(-2).rsqrt();
 }
 
+/// 1 / sqrt of the moving average of `squares`, which from two dimensions on is kept as rows and columns.
+Tensor inverse_root(Slot& slot, const std::string& prefix, const Tensor& weight, const Tensor& squares, double keep) {
+  if (weight.dim() < 2) return slot.like(prefix + "exp_avg_sq", weight).mul_(keep).add_(squares, 1 - keep).rsqrt();
+  const auto sizes = weight.sizes();
+  std::vector<int64_t> of_columns(sizes.begin(), sizes.end() - 2);
+  of_columns.push_back(sizes.back());
+  Tensor& rows = slot.get(prefix + "rows", weight, sizes.slice(0, sizes.size() - 1));
+  Tensor& columns = slot.get(prefix + "columns", weight, of_columns);
+  rows.mul_(keep).add_(squares.mean(-1), 1 - keep);
+  columns.mul_(keep).add_(squares.mean(-2), 1 - keep);
+  return from_factors(rows, columns);
+}
+
+/// What Adam takes off the weight at a rate of 1, after both averages have moved. Operations in the order of torch.optim.AdamW.
+template <class Config>
+Tensor adam_step(const Config& config, Tensor& average, Tensor& squares, const Tensor& grad, int64_t steps) {
+  const auto t = static_cast<double>(steps);
+  average.lerp_(grad, 1 - config.beta1);
+  squares.mul_(config.beta2).addcmul_(grad, grad, 1 - config.beta2);
+  const Tensor denominator = (squares.sqrt() / std::sqrt(1 - std::pow(config.beta2, t))).add_(config.eps);
+  return average.div(denominator).div_(1 - std::pow(config.beta1, t));
+}
+
+/// Towards the orthogonal matrix nearest to x: five-term Newton-Schulz iterations, whose factors end with singular values between
+/// about 0.7 and 1.2. In float32, where the author's code takes bfloat16.
+Tensor orthogonal(const Tensor& x, int64_t iterations) {
+  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
+  const bool tall = x.size(0) > x.size(1);
+  Tensor y = tall ? x.t() : x;
+  y = y / y.norm().clamp_min(1e-7);
+  for (int64_t i = 0; i < iterations; ++i) {
+    const Tensor gram = y.mm(y.t());
+    y = at::addmm(y, at::addmm(gram, gram, gram, kB, kC), y, kA, 1);
+  }
+  return (tall ? y.t() : y).contiguous();
+}
+
+constexpr int64_t kBlock = 256;  // numbers that share a scale
+
+/// The 256 numbers of the dynamic 8-bit type: 1 to 7 bits of fraction, the fewer the smaller the number (Dettmers 2015,
+/// arXiv:1511.04561).
+Tensor eight_bit_numbers(bool with_sign) {
+  std::vector<Tensor> parts = {at::zeros({1}), at::ones({1})};
+  for (int64_t i = 0; i < 7; ++i) {
+    const Tensor bounds = at::linspace(0.1, 1, (int64_t{1} << (i + (with_sign ? 0 : 1))) + 1);
+    const Tensor middles = (bounds.slice(0, 0, -1) + bounds.slice(0, 1)) / 2 * std::pow(10.0, static_cast<double>(i - 6));
+    parts.push_back(middles);
+    if (with_sign) parts.push_back(-middles);
+  }
+  return std::get<0>(at::cat(parts).sort());
+}
+
+const Tensor& numbers_of(bool with_sign) {
+  static const Tensor kSigned = eight_bit_numbers(true), kUnsigned = eight_bit_numbers(false);
+  return with_sign ? kSigned : kUnsigned;
+}
+
+/// The float32 numbers [n] that a slot holds in 8 bits; zeros at first. `like`: [n], for size and place.
+Tensor read_blocks(Slot& slot, const std::string& name, const Tensor& like, bool with_sign) {
+  const int64_t blocks = (like.numel() + kBlock - 1) / kBlock;
+  const bool fresh = !slot.tensors.contains(name);
+  const Tensor codes = slot.get(name, like, {blocks, kBlock}, at::kByte), scales = slot.get(name + ".scale", like, {blocks});
+  if (fresh) return at::zeros_like(like);
+  const Tensor numbers = numbers_of(with_sign).to(like.device());
+  return (numbers.index({codes.to(at::kLong)}) * scales.unsqueeze(1)).flatten().slice(0, 0, like.numel());
+}
+
+void write_blocks(Slot& slot, const std::string& name, const Tensor& values, bool with_sign) {
+  const Tensor numbers = numbers_of(with_sign).to(values.device());
+  const Tensor middles = (numbers.slice(0, 0, -1) + numbers.slice(0, 1)) / 2;
+  Tensor &codes = slot.tensors.at(name), &scales = slot.tensors.at(name + ".scale");
+  const Tensor blocks = at::constant_pad_nd(values, {0, codes.numel() - values.numel()}).view({-1, kBlock});
+  scales.copy_(blocks.abs().amax(1));
+  codes.copy_(at::bucketize((blocks * scales.clamp_min(1e-38).reciprocal().unsqueeze(1)).clamp_(-1, 1), middles));
+}
+
 double adafactor_rate(const AdafactorConfig& config, const Slot& slot, double rate, const Tensor& weight) {
   if (config.relative_step) {
     const auto step = static_cast<double>(slot.steps);
@@ -27,18 +103,25 @@ double adafactor_rate(const AdafactorConfig& config, const Slot& slot, double ra
 
 }  // namespace
 
-Tensor& Slot::get(const std::string& name, const Tensor& weight, at::IntArrayRef shape) {
+Tensor& Slot::get(const std::string& name, const Tensor& weight, at::IntArrayRef shape, at::ScalarType dtype) {
   Tensor& tensor = tensors[name];
-  if (!tensor.defined()) tensor = at::zeros(shape, weight.options());
+  if (!tensor.defined()) tensor = at::zeros(shape, weight.options().dtype(dtype));
+  return tensor;
+}
+
+Tensor& Slot::like(const std::string& name, const Tensor& weight) {
+  Tensor& tensor = tensors[name];
+  if (!tensor.defined()) tensor = at::zeros_like(weight);
   return tensor;
 }
 
 /// torch.optim.SGD: weight decay is part of the gradient; the first momentum is the first gradient.
 template <>
-void update(const SgdConfig& config, Tensor& weight, const Tensor& grad, Slot& slot, double rate, bool decays) {
-  Tensor g = decays && config.weight_decay > 0 ? grad + config.weight_decay * weight : grad;
+void update(const SgdConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  Tensor g = param.decays && config.weight_decay > 0 ? grad + config.weight_decay * weight : grad;
   if (config.momentum > 0) {
-    Tensor& momentum = slot.get("momentum", weight, weight.sizes());
+    Tensor& momentum = slot.like("momentum", weight);
     slot.steps == 1 ? void(momentum = g.clone()) : void(momentum.mul_(config.momentum).add_(g));
     g = config.nesterov ? g + config.momentum * momentum : momentum;
   }
@@ -47,41 +130,117 @@ void update(const SgdConfig& config, Tensor& weight, const Tensor& grad, Slot& s
 
 /// Chen et al. 2023, alg. 2.
 template <>
-void update(const LionConfig& config, Tensor& weight, const Tensor& grad, Slot& slot, double rate, bool decays) {
-  Tensor& average = slot.get("exp_avg", weight, weight.sizes());
-  if (decays) weight.mul_(1 - rate * config.weight_decay);
+void update(const LionConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor &weight = param.master, &average = slot.like("exp_avg", weight);
+  if (param.decays) weight.mul_(1 - rate * config.weight_decay);
   weight.sub_((average * config.beta1).add_(grad, 1 - config.beta1).sign_(), rate);
   average.mul_(config.beta2).add_(grad, 1 - config.beta2);
 }
 
 /// In the order of transformers.optimization.Adafactor, for which a convolution's kernel is a stack of matrices [kh, kw].
 template <>
-void update(const AdafactorConfig& config, Tensor& weight, const Tensor& grad, Slot& slot, double rate, bool decays) {
+void update(const AdafactorConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
   rate = adafactor_rate(config, slot, rate, weight);
   const double keep = 1 - std::pow(static_cast<double>(slot.steps), -config.decay_rate);
-  const Tensor squares = grad.square().add_(config.eps1);
-  Tensor change;
-  if (weight.dim() >= 2) {
-    const auto sizes = weight.sizes();
-    std::vector<int64_t> of_columns(sizes.begin(), sizes.end() - 2);
-    of_columns.push_back(sizes.back());
-    Tensor &rows = slot.get("rows", weight, sizes.slice(0, sizes.size() - 1)), &columns = slot.get("columns", weight, of_columns);
-    rows.mul_(keep).add_(squares.mean(-1), 1 - keep);
-    columns.mul_(keep).add_(squares.mean(-2), 1 - keep);
-    change = from_factors(rows, columns) * grad;
-  } else {
-    Tensor& all = slot.get("exp_avg_sq", weight, weight.sizes());
-    all.mul_(keep).add_(squares, 1 - keep);
-    change = all.rsqrt() * grad;
-  }
+  Tensor change = inverse_root(slot, "", weight, grad.square().add_(config.eps1), keep) * grad;
   change.div_(std::max(1.0, root_mean_square(change) / config.clip_threshold)).mul_(rate);
-  if (config.beta1 > 0) {
-    Tensor& average = slot.get("exp_avg", weight, weight.sizes());
-    average.mul_(config.beta1).add_(change, 1 - config.beta1);
-    change = average;
-  }
-  if (decays && config.weight_decay > 0) weight.sub_(weight, config.weight_decay * rate);
+  if (config.beta1 > 0) change = slot.like("exp_avg", weight).mul_(config.beta1).add_(change, 1 - config.beta1);
+  if (param.decays && config.weight_decay > 0) weight.sub_(weight, config.weight_decay * rate);
   weight.sub_(change);
+}
+
+/// Luo et al. 2023, alg. 2, as came_pytorch has it: tensors of one dimension know no instability.
+template <>
+void update(const CameConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  Tensor change = inverse_root(slot, "", weight, grad.square().add_(config.eps1), config.beta2) * grad;
+  change.div_(std::max(1.0, root_mean_square(change) / config.clip_threshold));
+  Tensor& average = slot.like("exp_avg", weight);
+  average.mul_(config.beta1).add_(change, 1 - config.beta1);
+  Tensor step = average;
+  if (weight.dim() >= 2) {
+    step = inverse_root(slot, "residual_", weight, (change - average).square_().add_(config.eps2), config.beta3) * average;
+  }
+  if (param.decays && config.weight_decay > 0) weight.sub_(weight, config.weight_decay * rate);
+  weight.sub_(step, rate);
+}
+
+/// Xie et al. 2022, alg. 1, with the corrections for a start at 0 of the authors' code.
+template <>
+void update(const AdanConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  Tensor &average = slot.like("exp_avg", weight), &differences = slot.like("exp_avg_diff", weight);
+  Tensor &squares = slot.like("exp_avg_sq", weight), &before = slot.like("before", weight);
+  const Tensor difference = slot.steps == 1 ? at::zeros_like(grad) : grad - before;
+  average.lerp_(grad, 1 - config.beta1);
+  differences.lerp_(difference, 1 - config.beta2);
+  const Tensor ahead = grad + config.beta2 * difference;
+  squares.mul_(config.beta3).addcmul_(ahead, ahead, 1 - config.beta3);
+  before.copy_(grad);
+
+  const auto start = [&](double beta) { return 1 - std::pow(beta, static_cast<double>(slot.steps)); };
+  const Tensor denominator = (squares.sqrt() / std::sqrt(start(config.beta3))).add_(config.eps);
+  const double decay = param.decays ? config.weight_decay : 0;
+  if (!config.proximal) weight.mul_(1 - rate * decay);
+  weight.addcdiv_(average, denominator, -rate / start(config.beta1));
+  weight.addcdiv_(differences, denominator, -rate * config.beta2 / start(config.beta2));
+  if (config.proximal) weight.div_(1 + rate * decay);
+}
+
+/// Wortsman et al. 2023, alg. 2: betas that begin at 0 in the place of corrections, and steps shortened by AdaFactor's clipping.
+template <>
+void update(const StableAdamWConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  Tensor &average = slot.like("exp_avg", weight), &squares = slot.like("exp_avg_sq", weight);
+  const auto begun = [&](double beta) {
+    const double power = std::pow(beta, static_cast<double>(slot.steps));
+    return (power - beta) / (power - 1);
+  };
+  const double keep = begun(config.beta2);
+  average.lerp_(grad, 1 - begun(config.beta1));
+  squares.mul_(keep).addcmul_(grad, grad, 1 - keep);
+  rate /= std::max(1.0, std::sqrt((grad.square() / squares.clamp_min(config.eps * config.eps)).mean().item<double>()));
+  if (param.decays) weight.mul_(1 - rate * config.weight_decay);
+  weight.addcdiv_(average, squares.sqrt().add_(config.eps), -rate);
+}
+
+template <>
+void update(const AdamW8bitConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  if (param.decays) weight.mul_(1 - rate * config.weight_decay);
+  if (weight.numel() < config.least_size) {
+    weight.sub_(adam_step(config, slot.like("exp_avg", weight), slot.like("exp_avg_sq", weight), grad, slot.steps), rate);
+    return;
+  }
+  // Blocks run through the memory, whatever the order of the dimensions.
+  const Tensor in_memory = weight.as_strided({weight.numel()}, {1}), gradient = grad.as_strided({grad.numel()}, {1});
+  Tensor average = read_blocks(slot, "exp_avg", in_memory, true), squares = read_blocks(slot, "exp_avg_sq", in_memory, false);
+  in_memory.sub_(adam_step(config, average, squares, gradient, slot.steps), rate);
+  write_blocks(slot, "exp_avg", average, true);
+  write_blocks(slot, "exp_avg_sq", squares, false);
+}
+
+/// Jordan et al. 2024, https://kellerjordan.github.io/posts/muon: a convolution is a matrix [out, in kh kw].
+template <>
+void update(const MuonConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
+  Tensor& weight = param.master;
+  const auto is_named = [&](const std::string& part) { return param.name.find(part) != std::string::npos; };
+  if (weight.dim() < 2 || std::ranges::any_of(config.adamw_names, is_named)) {
+    rate *= config.adamw_lr_factor;
+    if (param.decays) weight.mul_(1 - rate * config.weight_decay);
+    weight.sub_(adam_step(config, slot.like("exp_avg", weight), slot.like("exp_avg_sq", weight), grad, slot.steps), rate);
+    return;
+  }
+  Tensor& momentum = slot.like("momentum", weight);
+  momentum.lerp_(grad, 1 - config.momentum);
+  const Tensor wish = config.nesterov ? grad.lerp(momentum, config.momentum) : momentum;
+  const Tensor change = orthogonal(wish.flatten(1), config.iterations);
+  const auto rows = static_cast<double>(change.size(0)), columns = static_cast<double>(change.size(1));
+  const double factor = config.rate == MuonRate::original ? std::sqrt(std::max(1.0, rows / columns))
+                                                          : 0.2 * std::sqrt(std::max(rows, columns));
+  if (param.decays) weight.mul_(1 - rate * config.weight_decay);
+  weight.sub_(change.view(weight.sizes()), rate * factor);
 }
 
 template <class Config>
@@ -106,8 +265,8 @@ void Simple<Config>::load_state(const NamedTensors& state) {
     if (slots_[i].steps == 0) continue;
     // One step on a copy says which tensors there are, and of which shapes.
     Slot model{.tensors = {}, .steps = 1};
-    Tensor weight = at::zeros_like(params_[i].master);
-    update(config_, weight, at::ones_like(weight), model, 0, false);
+    Param param{.name = params_[i].name, .master = at::zeros_like(params_[i].master)};
+    update(config_, param, at::ones_like(param.master), model, 0);
     for (const auto& [name, tensor] : model.tensors) {
       slots_[i].tensors[name] = reader.get(params_[i].name + "." + name, tensor.sizes()).to(tensor.options()).clone();
     }
@@ -117,5 +276,10 @@ void Simple<Config>::load_state(const NamedTensors& state) {
 template class Simple<SgdConfig>;
 template class Simple<LionConfig>;
 template class Simple<AdafactorConfig>;
+template class Simple<CameConfig>;
+template class Simple<AdanConfig>;
+template class Simple<StableAdamWConfig>;
+template class Simple<AdamW8bitConfig>;
+template class Simple<MuonConfig>;
 
 }  // namespace emulsion::optim

@@ -14,14 +14,16 @@ struct Slot {
   int64_t steps = 0;
 
   /// The tensor of that name, zeros of that shape at first, where the weight is.
-  Tensor& get(const std::string& name, const Tensor& weight, at::IntArrayRef shape);
+  Tensor& get(const std::string& name, const Tensor& weight, at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
+  /// One of the weight's shape.
+  Tensor& like(const std::string& name, const Tensor& weight);
 };
 
-/// Changes one weight. `rate` has the schedule and Param::lr_scale in it; `decays` says whether weight decay applies.
+/// Changes the parameter's master. `rate` has the schedule and Param::lr_scale in it.
 template <class Config>
-void update(const Config& config, Tensor& weight, const Tensor& grad, Slot& slot, double rate, bool decays);
+void update(const Config& config, Param& param, const Tensor& grad, Slot& slot, double rate);
 
-/// SGD, Lion, Adafactor.
+/// SGD, Lion, Adafactor, CAME, Adan, StableAdamW, AdamW in 8 bits, Muon.
 template <class Config>
 class Simple : public Optimizer {
  public:
@@ -31,7 +33,7 @@ class Simple : public Optimizer {
     for_each_gradient(grad_scale, [&](size_t i, const Tensor& grad) {
       Param& param = params_[i];
       ++slots_[i].steps;
-      update(config_, param.master, grad, slots_[i], lr * param.lr_scale, param.decays);
+      update(config_, param, grad, slots_[i], lr * param.lr_scale);
       follow(param, ema_decay);
     });
   }

@@ -74,7 +74,7 @@ struct TextualInversionMethod {
   static constexpr const char* kDoc = "Teaches a frozen model a new word for what the pictures show.";
   std::string token;
   int64_t vectors = 1;
-  std::string init;
+  std::string init = {};
   template <class V>
   void fields(V& v) {
     v("token", token, "The new word, as captions write it. Put it there with data.sources.trigger, or in the captions.").required();
@@ -159,7 +159,7 @@ struct PriorConfig {
   std::string path;
   int64_t count = 100;
   double weight = 1;
-  std::string negative;
+  std::string negative = {};
   int64_t steps = 25;
   double cfg = 7;
   int64_t seed = 0;

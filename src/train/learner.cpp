@@ -99,6 +99,8 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
   }
   if (config.ema.enabled) ema_ = std::make_unique<optim::Ema>(config.ema, params);
   optimizer_ = optim::make_optimizer(config.optimizer, std::move(params));
+  EMULSION_CHECK(!(ema_ && optimizer_->averages()), config,
+                 "[train] ema.enabled: expected false with this optimizer, got true; it averages the weights by itself");
 }
 
 Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
@@ -199,13 +201,13 @@ void Learner::load_state(const NamedTensors& state) {
 }
 
 std::unique_ptr<optim::EmaSwap> Learner::averaged() const {
-  return ema_ ? std::make_unique<optim::EmaSwap>(optimizer_->params()) : nullptr;
+  return ema_ || optimizer_->averages() ? std::make_unique<optim::EmaSwap>(optimizer_->params()) : nullptr;
 }
 
 void Learner::settle() {
   const auto& params = optimizer_->params();
   for (size_t i = 0; i < params.size(); ++i) {
-    *trainables_[i].place = (ema_ ? params[i].ema : params[i].master).detach().clone(at::MemoryFormat::Preserve);
+    *trainables_[i].place = (params[i].ema.defined() ? params[i].ema : params[i].master).detach().clone(at::MemoryFormat::Preserve);
   }
 }
 

@@ -119,6 +119,26 @@ TEST_P(LearnerTest, AveragesStandInForTheWeightsAndSettleForGood) {
   EXPECT_TRUE(at::equal(method.weight, average));  // float32, whatever the network computed in
   EXPECT_EQ(method.weight.scalar_type(), at::kFloat);
 }
+
+TEST_P(LearnerTest, AnOptimizerThatAveragesByItselfIsDrawnAndSavedByItsAverage) {
+  TwoTensors method(GetParam());
+  RunConfig config = learner_config();
+  config.optimizer = optim::ScheduleFreeConfig{.lr = 1e-2};
+  test::expect_contains(test::error_message([&] { Learner(config, method); }), {"ema.enabled", "averages the weights by itself"});
+  config.ema.enabled = false;
+  Learner learner(config, method);
+  for (int64_t k = 0; k < 5; ++k) step(method, learner, k);
+  const Tensor average = learner.params()[0].ema.clone(), trained = method.weight.detach().clone();
+  EXPECT_FALSE(at::equal(average.to(GetParam()), trained));
+  {
+    const auto swapped = learner.averaged();
+    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam())));
+  }
+  EXPECT_TRUE(at::equal(method.weight, trained));
+  learner.settle();
+  EXPECT_TRUE(at::equal(method.weight, average));
+}
+
 INSTANTIATE_TEST_SUITE_P(Dtypes, LearnerTest, ::testing::Values(at::kFloat, at::kBFloat16));
 
 TEST(LearnerTest, AStateOfAnotherRunIsRefusedByName) {

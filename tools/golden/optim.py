@@ -6,6 +6,7 @@ import torch
 from golden_file import normal, save, seeded
 
 from diffusers.optimization import get_scheduler
+from transformers.optimization import get_inverse_sqrt_schedule, get_wsd_schedule
 
 SHAPES = [(3, 5), (7,), (2, 3, 3, 3), (1,)]
 STEPS = 5
@@ -36,11 +37,23 @@ def adamw(start, gradients, max_norm=None):
     return history, norms, [optimizer.state[v] for v in values]
 
 
-def lr_curve(name, arguments):
+# transformers' own: 10 steps of warm-up, the last 30 of the 90 after it fall.
+MORE_SCHEDULES = {
+    "inverse_sqrt": lambda optimizer: get_inverse_sqrt_schedule(optimizer, 10),
+    "inverse_sqrt_plain": lambda optimizer: get_inverse_sqrt_schedule(optimizer, 0),
+    "wsd_cosine": lambda optimizer: get_wsd_schedule(optimizer, num_warmup_steps=10, num_decay_steps=30, num_training_steps=100),
+    "wsd_linear": lambda optimizer: get_wsd_schedule(optimizer, num_warmup_steps=10, num_decay_steps=30, num_training_steps=100,
+                                                     decay_type="linear", min_lr_ratio=0.1),
+    "wsd_sqrt": lambda optimizer: get_wsd_schedule(optimizer, num_warmup_steps=10, num_decay_steps=30, num_training_steps=100,
+                                                   decay_type="1-sqrt"),
+}  # fmt: skip
+
+
+def lr_curve(make):
     """Multipliers of the learning rate in steps 0..99 (the value in force while that step updates the weights)."""
     base = 1e-4
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
-    schedule = get_scheduler(name, optimizer, **LR, **arguments)
+    schedule = make(optimizer)
     curve = []
     for _ in range(LR["num_training_steps"]):
         curve.append(optimizer.param_groups[0]["lr"] / base)
@@ -63,9 +76,10 @@ if __name__ == "__main__":
     tensors["clip.total_norm"] = torch.stack(norms)
     for i, s in enumerate(state):
         tensors |= {f"exp_avg.{i}": s["exp_avg"], f"exp_avg_sq.{i}": s["exp_avg_sq"]}
-    tensors |= {f"lr.{name}": lr_curve(name, arguments) for name, arguments in SCHEDULES.items()}
+    tensors |= {f"lr.{name}": lr_curve(lambda o, n=name, a=arguments: get_scheduler(n, o, **LR, **a)) for name, arguments in SCHEDULES.items()}
+    tensors |= {f"lr.{name}": lr_curve(make) for name, make in MORE_SCHEDULES.items()}
     save(
-        "optim", tensors, ["diffusers"], adamw=ADAMW, clip="1.0",
+        "optim", tensors, ["diffusers", "transformers"], adamw=ADAMW, clip="1.0",
         keys="grad.{k}.{i}: gradient of tensor i in step k (0..4); param{k}.{i}: value after k steps; clip.*: the same "
         "with clip_grad_norm_(1.0) before each step, total_norm before clipping; exp_avg*: after 5 plain steps",
         lr="float64 multipliers [100] in force in step k; warm-up 10, training steps 100, base 1e-4",

@@ -156,7 +156,7 @@ struct EmaOptions : optim::EmaConfig {
 /// A class whose look is preserved, see train/prior.h.
 struct PriorConfig {
   std::string prompt;
-  std::string path;
+  std::string path = {};
   int64_t count = 100;
   double weight = 1;
   std::string negative = {};

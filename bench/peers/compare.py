@@ -16,6 +16,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VARIANTS = ["script", "cached", "tuned"]
+SMALL = {"quickstart": "The quickstart's model (64 pixels, batch 16)", "base": "The base model (64 pixels, batch 32)"}
 DTYPES = ["float32", "bfloat16"]
 BUSY = 0.1  # cores that other programs may use
 TRIES = 10
@@ -77,14 +78,13 @@ def emulsion(args, dtype):
 
 def workload(args):
     """The arguments that say what is trained, the same on both sides."""
-    if args.model == "quickstart":
+    if args.model in SMALL:
         return ["--model", args.model]
     return ["--model", args.model, "--method", args.method, "--size", str(args.size)]
 
 
 def diffusers(args, variant, dtype):
-    small = args.model == "quickstart"
-    script = [HERE / "diffusers_step.py"] if small else [HERE / "diffusers_family_step.py", *workload(args)]
+    script = [HERE / ("diffusers_step.py" if args.model in SMALL else "diffusers_family_step.py"), *workload(args)]
     command = [sys.executable, *script, "--variant", variant, "--dtype", dtype, "--steps", str(args.steps)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
@@ -144,8 +144,8 @@ def versions(binary):
 
 
 def title(args):
-    if args.model == "quickstart":
-        return "The quickstart's model (64 pixels, batch 16): U-Net and text encoder train, AdamW, clipping, moving average."
+    if args.model in SMALL:
+        return f"{SMALL[args.model]}: U-Net and text encoder train, AdamW, clipping, moving average."
     trains = "a LoRA of rank 16 on the attention's projections" if args.method == "lora" else "the whole U-Net"
     return f"{args.model}, true size, random weights, {args.size} pixels, batch 1: {trains}, AdamW, clipping."
 
@@ -173,9 +173,9 @@ What is compared, and how to repeat it: [bench/README.md](../README.md).
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=pathlib.Path, required=True)
-    parser.add_argument("--model", choices=["quickstart", "sd1", "sdxl"], default="quickstart")
-    parser.add_argument("--method", choices=["lora", "diffusion"], default="lora", help="not for the quickstart")
-    parser.add_argument("--size", type=int, default=512, help="pixels; not for the quickstart")
+    parser.add_argument("--model", choices=[*SMALL, "sd1", "sdxl"], default="quickstart")
+    parser.add_argument("--method", choices=["lora", "diffusion"], default="lora", help="of the large ones")
+    parser.add_argument("--size", type=int, default=512, help="pixels, of the large ones")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
@@ -191,7 +191,7 @@ def main():
     equal = done.stdout.strip().splitlines()[-1]
     print(equal, file=sys.stderr)
     results, busiest = measure(args)
-    what = "" if args.model == "quickstart" else f" {args.model} {args.method} {args.size}"
+    what = {"quickstart": "", "base": " base"}.get(args.model, f" {args.model} {args.method} {args.size}")
     name = re.sub(r"[^a-z0-9]+", "-", (processor() + what).lower()).strip("-")
     output = args.output or ROOT / "bench/results" / f"{name}.md"
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Times training steps of the quickstart's model as a diffusers training script takes them, on the CPU.
+"""Times training steps of the quickstart's or the base model as a diffusers training script takes them, on the CPU.
 
 Variants:
   script  as examples/text_to_image/train_text_to_image.py does it: pictures go through the autoencoder in every step
@@ -29,6 +29,7 @@ def seconds_since_start_of_process():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["quickstart", "base"], default="quickstart")
     parser.add_argument("--variant", choices=["script", "cached", "tuned"], default="script")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=20)
@@ -46,6 +47,8 @@ def main():
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.model == "base":
+        q.become_base()
     tuned, encodes = args.variant == "tuned", args.variant == "script"
     bfloat16 = args.dtype == "bfloat16"
 

@@ -1,4 +1,5 @@
-"""The quickstart's model in diffusers and transformers: the sizes of src/models/architecture.h."""
+"""The project's small models in diffusers and transformers: the quickstart's, with the sizes of src/models/architecture.h, and the
+base model's, with those of configs/base."""
 
 import json
 import os
@@ -32,6 +33,15 @@ SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, be
 ADAMW = dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
 EMA_DECAY = 0.9999
 CLIP = 1.0
+
+
+def become_base():
+    """From here on everything in this module speaks of the base model."""
+    global BATCH, VOCABULARY
+    BATCH, VOCABULARY = 32, 49408
+    UNET.update(block_out_channels=(64, 128, 192), attention_head_dim=(2, 4, 6))
+    VAE.update(block_out_channels=(24, 48, 96))
+    TEXT.update(vocab_size=VOCABULARY, bos_token_id=VOCABULARY - 2, eos_token_id=VOCABULARY - 1, pad_token_id=VOCABULARY - 1)
 
 
 def networks(seed=0):

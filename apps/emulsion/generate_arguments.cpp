@@ -131,9 +131,9 @@ std::vector<std::string> Asked::texts() const {
   return texts;
 }
 
-models::NetworkTag tag_of(const std::string& lora) {
-  const auto [file, weight] = file_and_weight(lora);
-  return {"lora", fs::path(file).stem().string(), weight, weight};
+models::NetworkTag tag_of(const std::string& kind, const std::string& given) {
+  const auto [file, weight] = file_and_weight(given);
+  return {kind, fs::path(file).stem().string(), weight, weight};
 }
 
 Asked asked_by(const GenerateArguments& arguments, Reporter& reporter) {
@@ -142,7 +142,8 @@ Asked asked_by(const GenerateArguments& arguments, Reporter& reporter) {
     from = read_description(arguments.from_image, reporter);
     check_source(arguments, from);
   }
-  Asked asked{.request = from.request, .networks = from.networks, .lora_files = generate::NamedFiles(arguments.lora_folder)};
+  Asked asked{.request = from.request, .networks = from.networks,
+              .files = {generate::NamedFiles(arguments.lora_folder), generate::NamedFiles(arguments.hypernetwork_folder)}};
   generate::Request& request = asked.request;
   take_given(arguments, request);
   const std::vector<std::string>& prompts = arguments.prompts.empty() ? request.prompts : arguments.prompts;
@@ -154,11 +155,16 @@ Asked asked_by(const GenerateArguments& arguments, Reporter& reporter) {
   if (arguments.prompts.empty() && request.prompt_syntax == PromptSyntax::weighted) {
     for (const auto& tag : generate::networks_of(prompts.front())) called.push_back(tag);
   }
-  for (const std::string& lora : arguments.loras) {
-    const models::NetworkTag tag = tag_of(lora);
-    asked.lora_files.add(file_and_weight(lora).first);
-    if (std::ranges::none_of(called, [&](const auto& other) { return other.name == tag.name; })) asked.networks.push_back(tag);
-  }
+  const auto use = [&](const std::string& kind, const std::vector<std::string>& given, generate::NamedFiles& files) {
+    for (const std::string& file : given) {
+      const models::NetworkTag tag = tag_of(kind, file);
+      files.add(file_and_weight(file).first);
+      const auto is_same = [&](const auto& other) { return other.kind == kind && other.name == tag.name; };
+      if (std::ranges::none_of(called, is_same)) asked.networks.push_back(tag);
+    }
+  };
+  use("lora", arguments.loras, asked.files.loras);
+  use("hypernet", arguments.hypernetworks, asked.files.hypernetworks);
   return asked;
 }
 

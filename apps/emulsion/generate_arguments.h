@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/progress.h"
-#include "generate/named_files.h"
+#include "generate/networks.h"
 #include "generate/parameters.h"
 
 namespace emulsion::app {
@@ -15,11 +15,11 @@ namespace emulsion::app {
 /// As on the command line. What is not given comes from the picture of --from-image, or is the default.
 struct GenerateArguments {
   std::string model, vae, from_image, dtype = "float32", vae_dtype, vae_tiling = "auto", output = ".";
-  std::vector<std::string> prompts, loras;
+  std::vector<std::string> prompts, loras, hypernetworks;
   std::optional<std::string> negative, sampler, schedule, rng, syntax;
   std::optional<int64_t> seed, steps, clip_skip;
   std::optional<double> cfg, cfg_rescale, strength;
-  std::string size, init_image, mask, lora_folder, embeddings_folder, init_latents, save_latents;
+  std::string size, init_image, mask, lora_folder, hypernetwork_folder, embeddings_folder, init_latents, save_latents;
   int64_t batch = 1;
   bool grid = false, json = false;
 };
@@ -28,7 +28,7 @@ struct GenerateArguments {
 struct Asked {
   generate::Request request;
   std::vector<models::NetworkTag> networks;  // beside those in prompts
-  generate::NamedFiles lora_files;
+  generate::NetworkFiles files;
 
   /// Everything that acts on a picture.
   std::vector<models::NetworkTag> networks_of(size_t index) const;
@@ -43,7 +43,7 @@ struct Asked {
 /// Throws: Error{config} for arguments that contradict each other, Error{not_found, io, format} for files.
 Asked asked_by(const GenerateArguments& arguments, Reporter& reporter);
 
-/// "file:0.8" of --lora as a tag of its name.
-models::NetworkTag tag_of(const std::string& lora);
+/// "file:0.8" of --lora ("lora") or --hypernetwork ("hypernet") as a tag of its name.
+models::NetworkTag tag_of(const std::string& kind, const std::string& file);
 
 }  // namespace emulsion::app

@@ -76,8 +76,7 @@ class Pictures {
     if (model_hash_.valid()) files.model_hash = model_hash_.get();
     std::map<std::string, std::string> hashes;
     for (const models::NetworkTag& tag : asked_.networks_of(index)) {
-      const fs::path file = asked_.lora_files.find(tag.name, "LoRA", "--lora-dir");
-      hashes[tag.name] = weights::remembered_hashes(file).network_hash();
+      if (tag.kind == "lora") hashes[tag.name] = weights::remembered_hashes(asked_.files.find(tag)).network_hash();
     }
     files.loras.assign(hashes.begin(), hashes.end());
     return files;
@@ -107,7 +106,7 @@ void draw(const Arguments& arguments) {
   Asked asked = asked_by(arguments, *reporter);
   models::Model model = load(arguments);
   asked.request = generate::resolve(asked.request, model);
-  generate::Networks networks(model, asked.lora_files);
+  generate::Networks networks(model, asked.files);
   const generate::NamedFiles words(arguments.embeddings_folder);
   const auto used_words = generate::embeddings_of(asked.texts(), words, model);
   const generate::ActiveEmbeddings embeddings(model, used_words);
@@ -173,6 +172,8 @@ void add_generate(CLI::App& app) {
   option("--vae", a->vae, "PATH", "Draw with this autoencoder: a file or folder");
   option("--lora", a->loras, "FILE[:WEIGHT]", "Use a LoRA; may be repeated")->allow_extra_args(false);
   option("--lora-dir", a->lora_folder, "FOLDER", "LoRA for <lora:NAME:WEIGHT>");
+  option("--hypernetwork", a->hypernetworks, "FILE[:WEIGHT]", "Use a hypernetwork; may be repeated")->allow_extra_args(false);
+  option("--hypernetwork-dir", a->hypernetwork_folder, "FOLDER", "Hypernetworks for <hypernet:NAME:WEIGHT>");
   option("--embeddings", a->embeddings_folder, "FOLDER", "Textual inversion, by name");
   option("--seed", a->seed, "N", "Of the first; the next count up [0]")->check(CLI::NonNegativeNumber);
   option("--rng", a->rng, "KIND", "Seeds as emulsion, cpu (PyTorch), nv (CUDA)")
@@ -201,7 +202,7 @@ void add_generate(CLI::App& app) {
   verb->add_flag("--grid", a->grid, "Also write all pictures side by side");
   add_json(*verb, a->json);
   hide_rare(*verb, {"--vae-dtype", "--vae-tiling", "--cfg-rescale", "--clip-skip", "--prompt-syntax", "--init-latents",
-                    "--save-latents"});
+                    "--save-latents", "--hypernetwork", "--hypernetwork-dir"});
   verb->callback([a] { draw(*a); });
 }
 

@@ -13,9 +13,9 @@ namespace emulsion::generate {
 
 /// The files behind a picture and their hashes, by which other programs and sites find them. What is empty is not written.
 struct UsedFiles {
-  std::string model, model_hash;                           // without ending; A1111's ten digits
-  std::vector<std::pair<std::string, std::string>> loras;  // name, hash
-  std::vector<std::pair<std::string, std::string>> embeddings;
+  std::string model = {}, model_hash = {};                      // without ending; A1111's ten digits
+  std::vector<std::pair<std::string, std::string>> loras = {};  // name, hash
+  std::vector<std::pair<std::string, std::string>> embeddings = {};
 };
 
 /// What picture `index` of a resolved request says of itself. `networks` are those that were used beside the prompt's own;

@@ -22,6 +22,8 @@ void validate(const RunConfig& config) {
   const bool lora = std::holds_alternative<LoraMethod>(config.method);
   rule(!lora || !config.model.path.empty(),
        "model.path is empty, but method.type = \"lora\" trains on top of a model; give a model folder");
+  rule(!std::holds_alternative<HypernetworkMethod>(config.method) || !config.model.path.empty(),
+       "model.path is empty, but method.type = \"hypernetwork\" trains on top of a model; give a model folder");
   const auto* inversion = std::get_if<TextualInversionMethod>(&config.method);
   rule(!inversion || !config.model.path.empty(),
        "model.path is empty, but method.type = \"textual_inversion\" teaches a model a word; give a model folder");

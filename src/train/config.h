@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "adapters/config.h"
+#include "adapters/hypernetwork.h"
 #include "data/config.h"
 #include "diffusion/noise_schedule.h"
 #include "diffusion/objective_options.h"
@@ -85,7 +86,13 @@ struct TextualInversionMethod {
   }
 };
 
-using MethodConfig = std::variant<DiffusionMethod, LoraMethod, TextualInversionMethod, AutoencoderMethod>;
+/// Trains networks before the attention's keys and values of a frozen model.
+struct HypernetworkMethod : adapters::HypernetworkConfig {
+  static constexpr const char* kType = "hypernetwork";
+  static constexpr const char* kDoc = "Trains a hypernetwork, as AUTOMATIC1111 has them, on a frozen model.";
+};
+
+using MethodConfig = std::variant<DiffusionMethod, LoraMethod, TextualInversionMethod, HypernetworkMethod, AutoencoderMethod>;
 
 struct ModelConfig {
   std::string path;

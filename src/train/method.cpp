@@ -22,6 +22,7 @@ std::unique_ptr<Method> make_method(const RunConfig& config) {
   if (std::holds_alternative<AutoencoderMethod>(config.method)) return make_autoencoder_method(config);
   if (std::holds_alternative<DiffusionMethod>(config.method)) return make_diffusion_method(config);
   if (std::holds_alternative<TextualInversionMethod>(config.method)) return make_textual_inversion_method(config);
+  if (std::holds_alternative<HypernetworkMethod>(config.method)) return make_hypernetwork_method(config);
   return make_lora_method(config);
 }
 

@@ -15,10 +15,12 @@ std::unique_ptr<Method> make_autoencoder_method(const RunConfig& config);
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config);
 std::unique_ptr<Method> make_lora_method(const RunConfig& config);
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config);
+std::unique_ptr<Method> make_hypernetwork_method(const RunConfig& config);
 /// On a model that is in memory already.
 std::unique_ptr<Method> make_diffusion_method(const RunConfig& config, models::Model model);
 std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model model);
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, models::Model model);
+std::unique_ptr<Method> make_hypernetwork_method(const RunConfig& config, models::Model model);
 
 /// The model at config.model.path, with the autoencoder at config.model.vae if one is given.
 models::Model loaded_model(const RunConfig& config);

@@ -70,7 +70,7 @@ TEST_F(GenerateArgumentsTest, ALoraThatThePictureNamesIsNotAddedAgain) {
   arguments.loras = {"some/style.safetensors:0.8", "some/other.safetensors:0.5"};
   const Asked asked = asked_by(arguments, notes);
   EXPECT_EQ(asked.networks, (std::vector<models::NetworkTag>{{"lora", "other", 0.5, 0.5}}));
-  EXPECT_EQ(asked.lora_files.find("style", "LoRA", "--lora-dir"), "some/style.safetensors");
+  EXPECT_EQ(asked.files.find({"lora", "style"}), "some/style.safetensors");
   EXPECT_EQ(asked.networks_of(0).size(), 2u);
 }
 

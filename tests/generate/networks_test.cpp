@@ -8,6 +8,7 @@
 #include "generate/generate.h"
 #include "weights/adapter_file.h"
 #include "adapters/lora.h"
+#include "weights/hypernetwork_file.h"
 #include "weights/tiny_model.h"
 
 namespace emulsion::generate {
@@ -44,8 +45,9 @@ class NamedTest : public ::testing::Test {
     const auto active = networks.activate(networks_of(prompt));
     return draw();
   }
+  NetworkFiles files() { return {NamedFiles(folder.path()), NamedFiles(folder / "hypernetworks")}; }
   std::string refusal(const std::string& prompt) {
-    Networks networks(model, NamedFiles(folder.path()));
+    Networks networks(model, files());
     return test::error_message([&] { networks.activate(networks_of(prompt)); });
   }
   /// States of a text with embeddings from the folder.
@@ -62,13 +64,16 @@ class NamedTest : public ::testing::Test {
 
   models::Model model = test::tiny_model();
   test::TempFolder folder;
+
+ private:
+  void SetUp() override { std::filesystem::create_directories(folder / "hypernetworks"); }
 };
 
 TEST_F(NamedTest, TagsActAtTheirStrengthsWhileTheyAreActive) {
   save_lora("style", 1);
   save_lora("deeper/other", 2);
   const Tensor plain = draw(), plain_states = states();
-  Networks networks(model, NamedFiles(folder.path()));
+  Networks networks(model, files());
   const Tensor full = drawn_with(networks, "a <lora:style>");
   EXPECT_FALSE(test::close(full, plain, 1e-3));
   EXPECT_TRUE(at::equal(draw(), plain));
@@ -85,6 +90,26 @@ TEST_F(NamedTest, TagsActAtTheirStrengthsWhileTheyAreActive) {
   EXPECT_FALSE(test::close(states(), plain_states, 1e-3));
 }
 
+TEST_F(NamedTest, HypernetworksActBesideLoraAndOneAfterTheOther) {
+  const auto save = [&](const std::string& name, uint64_t seed) {
+    const adapters::HypernetworkConfig config{.activation = adapters::Activation::relu, .init = adapters::HypernetworkInit::kaiming_normal};
+    auto network = adapters::Hypernetwork::create(config, model.unet->store, Rng(seed));
+    weights::save_hypernetwork(folder / "hypernetworks" / (name + ".pt"), network, {.config = config, .name = name});
+  };
+  save("first", 1);
+  save("second", 2);
+  save_lora("style", 1);
+  const Tensor plain = draw();
+  Networks networks(model, files());
+  const Tensor first = drawn_with(networks, "<hypernet:first>"), both = drawn_with(networks, "<hypernet:first><hypernet:second:0.5>");
+  EXPECT_FALSE(test::close(first, plain, 1e-3));
+  EXPECT_FALSE(test::close(both, first, 1e-3));
+  EXPECT_FALSE(test::close(drawn_with(networks, "<hypernet:first><lora:style:0:1>"), first, 1e-3));
+  EXPECT_TRUE(at::equal(drawn_with(networks, "<hypernet:first:0>"), plain));
+  EXPECT_TRUE(test::close(drawn_with(networks, "<hypernet:first:0.4><hypernet:first:0.6>"), first, 1e-5));
+  EXPECT_TRUE(at::equal(draw(), plain));
+}
+
 TEST_F(NamedTest, NamesAreFoundAsPeopleWriteThem) {
   save_lora("Style_v2", 1, {{"ss_output_name", "my style"}});
   const NamedFiles files(folder.path());
@@ -97,8 +122,8 @@ TEST_F(NamedTest, UnknownNamesAreRefusedWithTheClosest) {
   save_lora("watercolour", 1);
   expect_contains(refusal("<lora:watercolor:1>"), {"'watercolor'", "did you mean 'watercolour'"});
   expect_contains(refusal("<lora:xyz:1>"), {"'xyz'", "1 of " + folder.path().string(), "--lora-dir"});
-  expect_contains(refusal("<hypernet:watercolour:1>"), {"hypernet", "<lora:NAME>"});
-  Networks none(model, NamedFiles());
+  expect_contains(refusal("<hypernet:watercolour:1>"), {"'watercolour'", "--hypernetwork-dir"});
+  Networks none(model, {});
   expect_contains(test::error_message([&] { none.activate(networks_of("<lora:a>")); }), {"no folder", "--lora-dir"});
   expect_contains(test::error_message([&] { NamedFiles(folder / "nowhere"); }), {"nowhere"});
   save_lora("a/twin", 1);
@@ -109,7 +134,7 @@ TEST_F(NamedTest, UnknownNamesAreRefusedWithTheClosest) {
 TEST_F(NamedTest, AFileThatIsNoLoraStaysOut) {
   std::ofstream(folder / "broken.safetensors") << "not weights";
   save_lora("style", 1);
-  Networks networks(model, NamedFiles(folder.path()));
+  Networks networks(model, files());
   for (int i = 0; i < 2; ++i) {
     expect_contains(test::error_message([&] { networks.activate(networks_of("<lora:broken>")); }), {"broken.safetensors"});
   }

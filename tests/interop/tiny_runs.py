@@ -65,8 +65,13 @@ RUNS = {
         '"unet.*.downsamplers.*", "text_encoder.*.self_attn.*", "text_encoder.*.fc*"]\n'
         f'[optimizer]\nlr = 5e-2\n[model]\npath = "{FOLDER}/epsilon/model"\n',
     ),
+    "hypernetwork": (
+        "steps = 5",
+        '[method]\ntype = "hypernetwork"\nactivation = "relu"\nlayer_norm = true\ninit = "kaiming_normal"\n[optimizer]\nlr = 5e-2\n'
+        f'[model]\npath = "{FOLDER}/epsilon/model"\n',
+    ),
 }
-NEEDS = {"epsilon": ["vae"], "v_prediction": ["vae"], "attention": ["epsilon"], "everything": ["epsilon"]}
+NEEDS = {"hypernetwork": ["epsilon"], "epsilon": ["vae"], "v_prediction": ["vae"], "attention": ["epsilon"], "everything": ["epsilon"]}
 
 
 @functools.cache

@@ -16,16 +16,33 @@ namespace {
 
 struct Arguments {
   std::string what;
+  std::string base, method, trigger, class_prompt;
   std::vector<std::string> set;
   bool resume = false, dry_run = false, json = false;
 };
+
+void tell(const Arguments& arguments, const std::vector<std::string>& reasons, Reporter& reporter) {
+  reporter.note("Settings chosen for " + arguments.what + " (change them with --set KEY=VALUE):");
+  for (const std::string& reason : reasons) reporter.note("  " + reason);
+}
+
+/// The run of a folder on a model.
+train::RunConfig base_run(const Arguments& arguments, Reporter& reporter) {
+  std::vector<std::string> reasons;
+  train::BaseRun wanted = {.pictures = arguments.what, .base = arguments.base, .trigger = arguments.trigger,
+                           .class_prompt = arguments.class_prompt};
+  if (!arguments.method.empty()) wanted.method = arguments.method;
+  train::RunConfig run = train::run_on_base(wanted, reasons);
+  tell(arguments, reasons, reporter);
+  for (const auto& [key, value] : parse_overrides(arguments.set)) config::override_field(run, key, value);
+  return run;
+}
 
 /// The runs of a bare folder, with the reasons for their settings told to the user.
 std::vector<train::RunConfig> folder_runs(const Arguments& arguments, Reporter& reporter) {
   std::vector<std::string> reasons;
   std::vector<train::RunConfig> runs = train::runs_for_folder(arguments.what, reasons);
-  reporter.note("Settings chosen for " + arguments.what + " (change them with --set KEY=VALUE):");
-  for (const std::string& reason : reasons) reporter.note("  " + reason);
+  tell(arguments, reasons, reporter);
   for (const auto& [key, value] : parse_overrides(arguments.set)) {
     for (train::RunConfig& run : runs) {
       // One name for all: each keeps its own ending, since each has its own folder.
@@ -44,7 +61,14 @@ std::vector<train::RunConfig> runs_of(const Arguments& arguments, Reporter& repo
   if (std::filesystem::exists(of_run_folder)) {  // the folder of an earlier run: go on with it
     return {train::load_run_config(of_run_folder.string(), parse_overrides(arguments.set))};
   }
-  if (std::filesystem::is_directory(arguments.what)) return folder_runs(arguments, reporter);
+  const bool is_folder = std::filesystem::is_directory(arguments.what);
+  if (is_folder && !arguments.base.empty()) return {base_run(arguments, reporter)};
+  EMULSION_CHECK(arguments.base.empty() && arguments.method.empty() && arguments.trigger.empty() && arguments.class_prompt.empty(),
+                 config, "{}",
+                 is_folder
+                     ? "--method, --trigger and --class choose settings for a folder on a model; give --base MODEL, too"
+                     : "--base, --method, --trigger and --class choose settings for a folder of pictures; a run file has its own");
+  if (is_folder) return folder_runs(arguments, reporter);
   const bool is_run_file =
       arguments.what.ends_with(".toml") || std::filesystem::exists(arguments.what);
   EMULSION_CHECK(
@@ -90,10 +114,16 @@ void add_train(CLI::App& app) {
                "code 75).\n"
                "The run folder (runs/NAME) holds metrics, previews, checkpoints and the result.",
                "emulsion train configs/quickstart/lora.toml --set steps=500\n"
+               "  emulsion train photos --base models/sd-v1-5.safetensors --trigger mystyle\n"
                "  emulsion train photos");
   verb->add_option("run", arguments->what, "The run file, or a folder of pictures")
       ->required()
       ->option_text("RUN.toml|FOLDER");
+  verb->add_option("--base", arguments->base, "Of a folder: the model to train on; without it a new one")->option_text("MODEL");
+  verb->add_option("--method", arguments->method, fmt::format("{} [lora]", fmt::join(train::base_methods(), ", ")))
+      ->option_text("NAME");
+  verb->add_option("--trigger", arguments->trigger, "What every caption begins with; the new word")->option_text("WORDS");
+  verb->add_option("--class", arguments->class_prompt, "dreambooth: what the class is called")->option_text("PROMPT");
   verb->add_option("--set", arguments->set,
                    "Change one setting, e.g. optimizer.lr=1e-5; may be repeated")
       ->option_text("KEY=VALUE")

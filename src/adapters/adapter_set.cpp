@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-
-#include <unordered_set>
+#include <unordered_map>
 
 #include "adapters/lora.h"
 #include "adapters/weight_adapter.h"
@@ -13,15 +12,18 @@
 namespace emulsion::adapters {
 namespace {
 
-std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const nn::Leaf& leaf, const std::string& name, const Rng& rng) {
+std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const LayerRule& rule, const nn::Leaf& leaf,
+                                     const std::string& name, const Rng& rng) {
   EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
                  "[lora] '{}' is an embedding, which adapters do not train; exclude it: add \"!{}\" to method.targets", name, name);
   const bool large = leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1;
-  const int64_t rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
-  double alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
+  const int64_t usual_rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
+  const double usual_alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
+  const int64_t rank = rule.rank > 0 ? rule.rank : usual_rank;
+  double alpha = rule.alpha > 0 ? rule.alpha : usual_alpha;
   if (config.rank_stabilised) alpha *= std::sqrt(static_cast<double>(rank));  // files know alpha / rank only
   const bool plain = config.algo == Algorithm::lora && !config.dora && !(config.tucker && large);
-  if (plain) return new_lora(config.init, rank, alpha, leaf, name, rng);
+  if (plain) return new_lora(config, rank, alpha, leaf, name, rng);
   return new_weight_adapter(config, leaf, rank, alpha, name, rng);
 }
 
@@ -40,10 +42,15 @@ AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn:
   std::vector<std::string> names;
   for (const auto& [name, leaf] : leaves) names.push_back(name);
   const auto chosen = nn::select(config.targets, names);
-  const std::unordered_set<std::string> wanted(chosen.begin(), chosen.end());
+  std::unordered_map<std::string, LayerRule> rules;
+  for (const std::string& name : chosen) rules[name] = {};
+  for (const LayerRule& rule : config.layers) {
+    for (const std::string& name : nn::select({rule.pattern}, chosen)) rules[name] = rule;
+  }
   AdapterSet set;
   for (const auto& [name, leaf] : leaves) {
-    if (wanted.contains(name)) set.add({name, leaf, new_adapter(config, *leaf, name, rng)});
+    const auto rule = rules.find(name);
+    if (rule != rules.end()) set.add({name, leaf, new_adapter(config, rule->second, *leaf, name, rng), rule->second.lr});
   }
   return set;
 }

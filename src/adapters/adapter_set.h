@@ -18,10 +18,11 @@ class AdapterSet {
     std::string path;  // component and leaf: "unet.mid_block.attentions.0.proj_in"
     nn::Leaf* leaf;
     std::unique_ptr<Adapter> adapter;
+    double lr = 1;  // times the run's learning rate
   };
 
   /// Fresh adapters on every leaf that the config's patterns select.
-  /// Throws: Error{not_found} for a pattern that matches nothing.
+  /// Throws: Error{not_found} for a pattern that matches nothing, of targets or of layers.
   static AdapterSet create(const AdapterConfig& config, const std::vector<nn::Component>& components, const Rng& rng);
 
   void add(Bound bound) { bound_.push_back(std::move(bound)); }

@@ -25,6 +25,21 @@ constexpr auto enum_names(LoraInit) {
   return std::to_array<std::pair<LoraInit, const char*>>({{LoraInit::kaiming, "kaiming"}, {LoraInit::gaussian, "gaussian"}});
 }
 
+/// Other settings for some layers.
+struct LayerRule {
+  std::string pattern;
+  int64_t rank = 0;
+  double alpha = 0;
+  double lr = 1;
+  template <class V>
+  void fields(V& v) {
+    v("pattern", pattern, "Which of the targets: a glob pattern like unet.mid_block.*.").required();
+    v("rank", rank, "Their rank; 0: that of all.").min(0).max(1024);
+    v("alpha", alpha, "Their alpha; 0: that of all.").min(0);
+    v("lr", lr, "Times the learning rate.").min(0);
+  }
+};
+
 struct AdapterConfig {
   Algorithm algo = Algorithm::lora;
   int64_t rank = 16;
@@ -41,7 +56,12 @@ struct AdapterConfig {
   bool on_input = false;
   double constraint = 0;
   bool rescale = false;
+  double lora_plus = 1;
+  double dropout = 0;
+  double rank_dropout = 0;
+  double module_dropout = 0;
   std::vector<std::string> targets = {"unet.*.attn*.to_*"};
+  std::vector<LayerRule> layers = {};
 
   template <class V>
   void fields(V& v) {
@@ -64,7 +84,13 @@ struct AdapterConfig {
     v("on_input", on_input, "ia3: a factor per input instead of per output.");
     v("constraint", constraint, "oft: largest norm of the rotation, times the number of outputs; 0: none.").min(0);
     v("rescale", rescale, "oft: a factor per output besides.");
+    v("lora_plus", lora_plus, "lora: learning rate of `up` as a multiple of `down`'s; about 16 (LoRA+, arXiv:2402.12354).")
+        .above(0);
+    v("dropout", dropout, "lora: each number between `down` and `up` is 0 with this probability.").min(0).below(1);
+    v("rank_dropout", rank_dropout, "lora: each rank of a sample is 0 with this probability.").min(0).below(1);
+    v("module_dropout", module_dropout, "lora: a layer goes without its adapter for a step with this probability.").min(0).below(1);
     v("targets", targets, "Glob patterns over layer paths like unet.mid_block.attentions.0.proj_in; a leading '!' excludes.");
+    v("layers", layers, "Other ranks, alphas and learning rates for some of them; of several rules that fit the last counts.");
   }
 };
 

@@ -81,7 +81,8 @@ Mlp new_mlp(const HypernetworkConfig& config, int64_t width, const Rng& rng, con
     const int64_t in = at_layer(i), out = at_layer(i + 1);
     const std::string layer = fmt::format("{}.{}", name, i);
     mlp.layers.push_back({false, first_weight(config, out, in, rng, layer), at::zeros({out})});
-    if (config.layer_norm) mlp.layers.push_back({true, nn::draw(nn::InitKind::normal, 0.01, {out}, rng, layer + ".norm"), at::zeros({out})});
+    if (config.layer_norm)
+      mlp.layers.push_back({true, nn::draw(nn::InitKind::normal, 0.01, {out}, rng, layer + ".norm"), at::zeros({out})});
   }
   return mlp;
 }
@@ -134,9 +135,10 @@ Hypernetwork Hypernetwork::create(const HypernetworkConfig& config, const nn::Pa
   const std::set<int64_t> widths = config.widths.empty() ? known : std::set<int64_t>(config.widths.begin(), config.widths.end());
   Hypernetwork all;
   for (const int64_t width : widths) {
-    EMULSION_CHECK(known.contains(width), not_found, "[method] widths: no attention input of this model is {} wide; there are: {}", width,
-                   fmt::join(known, ", "));
-    for (const size_t side : {0, 1}) all.pairs[width][side] = new_mlp(config, width, rng, fmt::format("hypernetwork.{}.{}", width, side));
+    EMULSION_CHECK(known.contains(width), not_found, "[method] widths: no attention input of this model is {} wide; there are: {}",
+                   width, fmt::join(known, ", "));
+    for (const size_t side : {0, 1})
+      all.pairs[width][side] = new_mlp(config, width, rng, fmt::format("hypernetwork.{}.{}", width, side));
   }
   return all;
 }
@@ -158,11 +160,13 @@ ActiveHypernetworks::ActiveHypernetworks(nn::ParamStore& unet, const std::vector
       const auto side = side_of(leaf);
       if (!side) continue;
       const auto pair = entry.network->pairs.find(leaf.weight->shape[1]);
-      if (pair != entry.network->pairs.end()) bound_.emplace_back(&leaf, std::make_unique<OnInput>(pair->second[*side], entry.strength));
+      if (pair != entry.network->pairs.end())
+        bound_.emplace_back(&leaf, std::make_unique<OnInput>(pair->second[*side], entry.strength));
     }
-    EMULSION_CHECK(bound_.size() > before, not_found,
-                   "[hypernetwork] it has networks for inputs of width {}, this model's are {} wide; was it trained on another model?",
-                   fmt::join(entry.network->pairs | std::views::keys, ", "), fmt::join(widths_of(unet), ", "));
+    EMULSION_CHECK(
+        bound_.size() > before, not_found,
+        "[hypernetwork] it has networks for inputs of width {}, this model's are {} wide; was it trained on another model?",
+        fmt::join(entry.network->pairs | std::views::keys, ", "), fmt::join(widths_of(unet), ", "));
   }
   for (auto& [leaf, adapter] : bound_) leaf->adapters.push_back(adapter.get());
 }

@@ -1,6 +1,7 @@
 #include "adapters/lora.h"
 
 #include "core/error.h"
+#include "nn/chance.h"
 #include "nn/init.h"
 #include "nn/param_store.h"
 
@@ -22,14 +23,27 @@ LoraAdapter::LoraAdapter(const nn::Leaf& leaf, Tensor down_in, Tensor up_in, dou
 }
 
 Tensor LoraAdapter::map_output(const Tensor& y, const Tensor& x) const {
-  if (strength == 0) return y;
+  if (strength == 0 || (nn::chance() && dropout.module > 0 && nn::is_left_out(dropout.module, dropout.layer, *nn::chance())))
+    return y;
   const auto cast = [&](const Tensor& t) { return t.scalar_type() == x.scalar_type() ? t : t.to(x.scalar_type()); };
-  const Tensor inner = leaf_.apply(x, cast(down), {});
+  const Tensor inner = dropped(leaf_.apply(x, cast(down), {}));
   const Tensor update = leaf_.kind == nn::LeafKind::linear ? at::linear(inner, cast(up)) : at::conv2d(inner, cast(up));
   return at::add(y, update, scale());
 }
 
+/// inner: [B, .., r] of a linear leaf, [B, r, h, w] of a convolution.
+Tensor LoraAdapter::dropped(const Tensor& inner) const {
+  const nn::Chance* const chance = nn::chance();
+  if (!chance) return inner;
+  Tensor result = inner;
+  const int64_t ranks = leaf_.kind == nn::LeafKind::linear ? inner.dim() - 1 : 1;
+  if (dropout.number > 0) result = result * nn::dropout_mask(inner, dropout.number, dropout.layer, *chance);
+  if (dropout.rank > 0) result = result * nn::dropout_mask(inner, dropout.rank, dropout.layer + (1 << 16), *chance, ranks);
+  return result;
+}
+
 std::optional<nn::LowRank> LoraAdapter::low_rank() const {
+  if (nn::chance() && dropout.any()) return std::nullopt;
   if (strength == 0 || leaf_.kind != nn::LeafKind::linear) return std::nullopt;
   return nn::LowRank{down, up, scale()};
 }
@@ -39,15 +53,17 @@ std::optional<Tensor> LoraAdapter::bake(const Tensor& w) const {
   return w + scale() * update.to(w.scalar_type());
 }
 
-std::unique_ptr<LoraAdapter> new_lora(LoraInit init, int64_t rank, double alpha, const nn::Leaf& leaf, const std::string& name,
-                                      const Rng& rng) {
+std::unique_ptr<LoraAdapter> new_lora(const AdapterConfig& config, int64_t rank, double alpha, const nn::Leaf& leaf,
+                                      const std::string& name, const Rng& rng) {
   std::vector<int64_t> down_shape = leaf.weight->shape, up_shape(down_shape.size(), 1);
   down_shape[0] = up_shape[1] = rank;
   up_shape[0] = leaf.weight->shape[0];
-  const Tensor down = init == LoraInit::kaiming
+  const Tensor down = config.init == LoraInit::kaiming
                           ? nn::draw(nn::InitKind::uniform_fan_in, 1, down_shape, rng, name + ".lora_down")
                           : nn::draw(nn::InitKind::normal, 1.0 / static_cast<double>(rank), down_shape, rng, name + ".lora_down");
-  return std::make_unique<LoraAdapter>(leaf, down, at::zeros(up_shape, at::kFloat), alpha);
+  auto adapter = std::make_unique<LoraAdapter>(leaf, down, at::zeros(up_shape, at::kFloat), alpha);
+  adapter->dropout = {config.dropout, config.rank_dropout, config.module_dropout, hash_name(name)};
+  return adapter;
 }
 
 }  // namespace emulsion::adapters

@@ -11,6 +11,13 @@
 
 namespace emulsion::adapters {
 
+/// What is left out by chance while training (nn/chance.h), as kohya's networks.lora has it.
+struct LoraDropout {
+  double number = 0, rank = 0, module = 0;  // probabilities
+  uint64_t layer = 0;                       // hash_name of its path
+  bool any() const { return number > 0 || rank > 0 || module > 0; }
+};
+
 /// y + strength * alpha/rank * up(down(x)). The full update is never formed.
 ///
 /// Shapes: linear: down [r, in], up [out, r]. Convolution: down [r, in, k, k] with the leaf's stride and padding,
@@ -30,10 +37,14 @@ class LoraAdapter : public Adapter {
 
   Tensor down, up;
   double alpha;
+  LoraDropout dropout;
+
+ private:
+  Tensor dropped(const Tensor& inner) const;
 };
 
 /// A fresh adapter for the leaf; draws `down` at an address made from `name`.
-std::unique_ptr<LoraAdapter> new_lora(LoraInit init, int64_t rank, double alpha, const nn::Leaf& leaf, const std::string& name,
-                                      const Rng& rng);
+std::unique_ptr<LoraAdapter> new_lora(const AdapterConfig& config, int64_t rank, double alpha, const nn::Leaf& leaf,
+                                      const std::string& name, const Rng& rng);
 
 }  // namespace emulsion::adapters

@@ -361,6 +361,12 @@ void validate(const AdapterConfig& config) {
                  "[method] dora = true needs algo = \"lora\", \"loha\" or \"lokr\"; switch it off");
   EMULSION_CHECK(!config.tucker || has_dora(config.algo), config,
                  "[method] tucker = true needs algo = \"lora\", \"loha\" or \"lokr\"; switch it off");
+  const bool plain = config.algo == Algorithm::lora && !config.dora && !config.tucker;
+  EMULSION_CHECK(
+      plain || (config.dropout == 0 && config.rank_dropout == 0 && config.module_dropout == 0), config,
+      "[method] dropout, rank_dropout and module_dropout are built for algo = \"lora\" without dora and tucker; leave them at 0");
+  EMULSION_CHECK(config.lora_plus == 1 || config.algo == Algorithm::lora, config,
+                 "[method] lora_plus needs algo = \"lora\"; leave it at 1");
 }
 
 }  // namespace emulsion::adapters

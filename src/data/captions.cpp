@@ -14,6 +14,27 @@ using std::filesystem::path;
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr std::string_view kPlaceholder = "[trigger]";
 
+/// Short lists in the manner of Gal et al. 2022 (arXiv:2208.01618, supplement).
+const std::map<std::string, std::vector<std::string>>& ready_templates() {
+  static const std::map<std::string, std::vector<std::string>> all = {
+      {"object",
+       {"a photo of a [trigger]", "a photo of the [trigger]", "a rendering of a [trigger]", "a close-up photo of the [trigger]",
+        "a bright photo of a [trigger]", "a dark photo of the [trigger]", "a photo of one [trigger]", "a good photo of a [trigger]",
+        "a cropped photo of the [trigger]", "a photo of a nice [trigger]", "a photo of a small [trigger]",
+        "a photo of the large [trigger]"}},
+      {"style",
+       {"a painting in the style of [trigger]", "a rendering in the style of [trigger]", "a picture in the style of [trigger]",
+        "the painting in the style of [trigger]", "a close-up painting in the style of [trigger]",
+        "a nice painting in the style of [trigger]", "a dark painting in the style of [trigger]",
+        "a bright painting in the style of [trigger]", "a cropped painting in the style of [trigger]",
+        "a small painting in the style of [trigger]"}}};
+  return all;
+}
+
+void replace_all(std::string& text, std::string_view what, const std::string& by) {
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) text.replace(at, what.size(), by);
+}
+
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 // How many continuation bytes follow `lead`, and the smallest code point that needs so many.
@@ -180,16 +201,36 @@ std::string caption_from_name(std::string_view stem) {
   return trimmed(words);
 }
 
-std::string decorated(const std::string& caption, const SourceConfig& source) {
-  std::string text = source.caption_prefix + caption;
-  if (source.trigger.empty()) return text;
-  bool found = false;
-  for (size_t at = 0; (at = text.find(kPlaceholder, at)) != std::string::npos; found = true) {
-    text.replace(at, kPlaceholder.size(), source.trigger);
-    at += source.trigger.size();
+namespace {
+
+std::string with_trigger(std::string text, const std::string& trigger) {
+  if (trigger.empty()) return text;
+  const bool asked = text.find(kPlaceholder) != std::string::npos;
+  replace_all(text, kPlaceholder, trigger);
+  if (asked || text.find(trigger) != std::string::npos) return text;
+  return text.empty() ? trigger : trigger + ", " + text;
+}
+
+}  // namespace
+
+std::vector<std::string> decorated(const std::string& caption, const SourceConfig& source) {
+  const std::string prefixed = source.caption_prefix + caption;
+  std::vector<std::string> sentences;
+  for (const std::string& given : source.templates) {
+    const auto ready = ready_templates().find(given);
+    if (ready == ready_templates().end()) {
+      sentences.push_back(given);
+    } else {
+      sentences.insert(sentences.end(), ready->second.begin(), ready->second.end());
+    }
   }
-  if (found || text.find(source.trigger) != std::string::npos) return text;
-  return text.empty() ? source.trigger : source.trigger + ", " + text;
+  if (sentences.empty()) return {with_trigger(prefixed, source.trigger)};
+  for (std::string& sentence : sentences) {
+    replace_all(sentence, "[name]", std::string(kPlaceholder));
+    replace_all(sentence, "[filewords]", prefixed);
+    sentence = with_trigger(sentence, source.trigger);
+  }
+  return sentences;
 }
 
 std::optional<CaptionResult> sidecar_caption(const path& picture) {

@@ -21,8 +21,8 @@ std::string trimmed(std::string_view text);
 /// "red_cat-02.png" -> "red cat"; "0001.png" -> "".
 std::string caption_from_name(std::string_view stem);
 
-/// Puts prefix and trigger word of a source into a caption.
-std::string decorated(const std::string& caption, const SourceConfig& source);
+/// A caption with the prefix and trigger word of its source, once in each of its templates.
+std::vector<std::string> decorated(const std::string& caption, const SourceConfig& source);
 
 /// A caption, or why there is none.
 struct CaptionResult {

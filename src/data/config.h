@@ -23,6 +23,7 @@ struct SourceConfig {
   std::string caption;
   std::string caption_prefix;
   std::string trigger;
+  std::vector<std::string> templates;
 
   template <class V>
   void fields(V& v) {
@@ -36,6 +37,10 @@ struct SourceConfig {
     v("caption_prefix", caption_prefix, "Put before every caption.");
     v("trigger", trigger,
       "A word for what is learnt: replaces [trigger] in captions; put before those without it.");
+    v("templates", templates,
+      "Sentences that captions are made into, one at random each time: [name] or [trigger] is the trigger, [filewords] the "
+      "caption, as "
+      "in AUTOMATIC1111. \"object\" and \"style\" stand for ready lists (Gal et al. 2022).");
   }
 };
 

@@ -161,7 +161,11 @@ class SourceScan {
           {picture, picture.string(), error.what(), "picture left out; replace it, or delete it"});
       return;
     }
-    for (auto& caption : sample.captions) caption = decorated(caption, source_);
+    std::vector<std::string> captions;
+    for (const std::string& caption : sample.captions) {
+      for (std::string& sentence : decorated(caption, source_)) captions.push_back(std::move(sentence));
+    }
+    sample.captions = std::move(captions);
     ++index_.formats[format];
     ++index_.caption_origins[origin_];
     index_.samples.push_back(std::move(sample));

@@ -23,8 +23,9 @@ std::vector<models::NetworkTag> networks_of(const std::string& prompt) { return 
 std::filesystem::path NetworkFiles::find(const models::NetworkTag& tag) const {
   if (tag.kind == kLora) return loras.find(tag.name, "LoRA", "--lora-dir");
   if (tag.kind == kHypernetwork) return hypernetworks.find(tag.name, "hypernetwork", "--hypernetwork-dir");
-  throw Error(ErrorCode::unsupported, fmt::format("[prompt] '<{}:{}>': expected <lora:NAME> or <hypernet:NAME>; other networks are not built",
-                                                  tag.kind, tag.name));
+  throw Error(
+      ErrorCode::unsupported,
+      fmt::format("[prompt] '<{}:{}>': expected <lora:NAME> or <hypernet:NAME>; other networks are not built", tag.kind, tag.name));
 }
 
 Networks::Lora& Networks::lora(const std::filesystem::path& file) {
@@ -40,7 +41,8 @@ Networks::Lora& Networks::lora(const std::filesystem::path& file) {
 
 adapters::Hypernetwork& Networks::hypernetwork(const std::filesystem::path& file) {
   const auto known = hypernetworks_.find(file);
-  return known != hypernetworks_.end() ? known->second : hypernetworks_.emplace(file, weights::load_hypernetwork(file)).first->second;
+  return known != hypernetworks_.end() ? known->second
+                                       : hypernetworks_.emplace(file, weights::load_hypernetwork(file)).first->second;
 }
 
 ActiveNetworks Networks::activate(const std::vector<models::NetworkTag>& tags) {

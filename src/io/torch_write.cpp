@@ -169,7 +169,8 @@ void write_torch_file(const std::filesystem::path& path, const PythonValue& root
   ZipWriter zip(path);
   zip.add("archive/data.pkl", pickle.bytes());
   zip.add("archive/byteorder", "little");
-  for (size_t i = 0; i < pickle.storages().size(); ++i) zip.add("archive/data/" + std::to_string(i), bytes_of(pickle.storages()[i]));
+  for (size_t i = 0; i < pickle.storages().size(); ++i)
+    zip.add("archive/data/" + std::to_string(i), bytes_of(pickle.storages()[i]));
   zip.add("archive/version", "3\n");
   zip.commit();
 }

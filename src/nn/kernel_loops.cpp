@@ -175,7 +175,8 @@ EMULSION_CLONES void add_products(const float* dz, const float* x, const float* 
 EMULSION_CLONES void combine(const float* dz, const float* x, const float* center, const float* a, const float* b,
                              const float* c0, int64_t rows, int64_t width, float* dx) {
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t c = 0; c < width; ++c) dx[i * width + c] = a[c] * dz[i * width + c] + b[c] * (x[i * width + c] - center[c]) + c0[c];
+    for (int64_t c = 0; c < width; ++c)
+      dx[i * width + c] = a[c] * dz[i * width + c] + b[c] * (x[i * width + c] - center[c]) + c0[c];
   }
 }
 

@@ -255,7 +255,8 @@ struct MuonConfig {
     v("beta2", beta2, "AdamW's decay of the squared gradient's moving average.").min(0).below(1);
     v("eps", eps, "Added to the denominator of AdamW's update.").min(0);
     v("adamw_lr_factor", adamw_lr_factor, "Times lr: the learning rate of what AdamW trains.").min(0);
-    v("adamw_names", adamw_names, "Matrices with one of these in their name train by AdamW: first and last layers, tables of words.");
+    v("adamw_names", adamw_names,
+      "Matrices with one of these in their name train by AdamW: first and last layers, tables of words.");
     v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
     v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
   }

@@ -1,3 +1,4 @@
+// D-Adaptation: an optimizer that finds its learning rate.
 #pragma once
 
 #include "optim/config.h"

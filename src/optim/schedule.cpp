@@ -51,8 +51,10 @@ double warmup_stable_decay(const LrScheduleConfig& config, const Place& at) {
 /// AUTOMATIC1111's "0.005:100, 1e-3:1000, 1e-5": a rate is valid up to and with its step, counted from 1.
 double piecewise(const LrScheduleConfig& config, const Place& at) {
   const auto refused = [&](std::string_view part) {
-    return Error(ErrorCode::config, fmt::format("[lr schedule] rates: expected \"RATE:STEP, RATE:STEP, RATE\" with rising steps, got '{}' "
-                                                "in \"{}\"", part, config.rates));
+    return Error(ErrorCode::config,
+                 fmt::format("[lr schedule] rates: expected \"RATE:STEP, RATE:STEP, RATE\" with rising steps, got '{}' "
+                             "in \"{}\"",
+                             part, config.rates));
   };
   std::string_view rest = config.rates;
   int64_t before = 0;

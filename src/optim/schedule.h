@@ -8,7 +8,17 @@
 
 namespace emulsion::optim {
 
-enum class LrSchedule { constant, linear, cosine, cosine_with_restarts, polynomial, rex, inverse_sqrt, warmup_stable_decay, piecewise };
+enum class LrSchedule {
+  constant,
+  linear,
+  cosine,
+  cosine_with_restarts,
+  polynomial,
+  rex,
+  inverse_sqrt,
+  warmup_stable_decay,
+  piecewise
+};
 
 constexpr auto enum_names(LrSchedule) {
   return std::to_array<std::pair<LrSchedule, const char*>>({{LrSchedule::constant, "constant"},
@@ -53,7 +63,9 @@ struct LrScheduleConfig {
         .max(1);
     v("cycles", cycles, "How often cosine_with_restarts falls.").min(1);
     v("power", power, "Of polynomial: 1 is linear, 2 falls steeply at first.").above(0);
-    v("decay_fraction", decay_fraction, "The last part of the steps after the warm-up, in which warmup_stable_decay falls.").above(0).max(1);
+    v("decay_fraction", decay_fraction, "The last part of the steps after the warm-up, in which warmup_stable_decay falls.")
+        .above(0)
+        .max(1);
     v("decay_shape", decay_shape, "How it falls there: linear, cosine, or by 1 - sqrt (Haegele et al. 2024, arXiv:2405.18392).");
     v("rates", rates,
       "Of piecewise: \"RATE:STEP, RATE:STEP, RATE\", each a part of the learning rate and valid up to its step; with lr = 1 the "

@@ -1,3 +1,4 @@
+// Schedule-free AdamW: an optimizer whose average of all steps takes the place of a schedule.
 #pragma once
 
 #include "optim/config.h"

@@ -53,8 +53,8 @@ models::Model made_model(models::ArchitectureConfig architecture, int64_t size) 
 
 models::Family family_of(const BenchOptions& options) {
   const auto names = bench_models();
-  EMULSION_CHECK(std::ranges::find(names, options.model) != names.end(), config, "[bench] no model named '{}'{}; there are: {}", options.model,
-                 config::did_you_mean(options.model, names), fmt::join(names, ", "));
+  EMULSION_CHECK(std::ranges::find(names, options.model) != names.end(), config, "[bench] no model named '{}'{}; there are: {}",
+                 options.model, config::did_you_mean(options.model, names), fmt::join(names, ", "));
   const models::Family& family = models::find_family(options.model);
   return options.tiny ? models::tiny(family) : family;
 }

@@ -52,14 +52,27 @@ struct AutoencoderMethod {
   }
 };
 
+/// Another learning rate for some weights.
+struct WeightRule {
+  std::string pattern;
+  double lr = 0;
+  template <class V>
+  void fields(V& v) {
+    v("pattern", pattern, "Which: a glob pattern like unet.down_blocks.* or *.attn2.*.").required();
+    v("lr", lr, "Times the learning rate; 0: they stay as they are, bit for bit.").min(0);
+  }
+};
+
 /// Trains the denoiser of a latent diffusion model with text conditioning, the text encoder with it.
 struct DiffusionMethod {
   static constexpr const char* kType = "diffusion";
   static constexpr const char* kDoc = "Trains U-Net and text encoder whole, from random weights or further.";
   bool train_text_encoder = true;
+  std::vector<WeightRule> layers = {};
   template <class V>
   void fields(V& v) {
     v("train_text_encoder", train_text_encoder, "Train the text encoder along; off: only the U-Net.");
+    v("layers", layers, "Other learning rates for some weights, or none; of several rules that fit the last counts.");
   }
 };
 

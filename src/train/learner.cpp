@@ -82,6 +82,7 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
   for (const Trainable& trainable : trainables_) {
     optim::Param param;
     param.name = trainable.name;
+    param.lr_scale = trainable.lr;
     param.decays = trainable.decays || optim::decays_norms_and_biases(config.optimizer);
     if (trainable.place->scalar_type() == at::kFloat) {
       param.master = trainable.place->detach();  // shares memory: the update reaches the model at once

@@ -19,6 +19,7 @@ struct Trainable {
   std::string name;  // as in the model's or the adapter's file
   Tensor* place;       // where the model holds it; changed only by the trainer
   bool decays = true;  // a matrix or kernel, not a norm or bias: what weight decay is meant for
+  double lr = 1;       // times the run's learning rate
 };
 
 /// Where in the run a batch stands: the address of its randomness.

@@ -6,6 +6,7 @@
 #include "diffusion/training_draws.h"
 #include "generate/generate.h"
 #include "io/hash.h"
+#include "nn/chance.h"
 #include "train/prior.h"
 #include "train/methods.h"
 #include "weights/load_model.h"
@@ -41,10 +42,13 @@ models::Model loaded_model(const RunConfig& config) {
   return model;
 }
 
-void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into) {
+void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into,
+                    const std::function<double(const std::string& path)>& rate) {
   for (nn::Param& param : store.params()) {
+    const double factor = rate(param.path);
+    if (factor == 0) continue;
     param.value = param.value.detach().clone(at::MemoryFormat::Preserve).set_requires_grad(true);
-    into.push_back({prefix + param.path, &param.value, param.shape.size() > 1});
+    into.push_back({prefix + param.path, &param.value, param.shape.size() > 1, factor});
   }
 }
 
@@ -184,6 +188,7 @@ void DenoiserMethod::draw_noise(const std::vector<int64_t>& draws, DenoisingInpu
 }
 
 Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) {
+  nn::set_chance({rng_, static_cast<uint64_t>(address.step * config_.accumulate + address.micro_batch), batch.draws});
   const models::Posterior posterior(moments(batch));
   const std::vector<int64_t> one(posterior.mean.sizes().begin() + 1, posterior.mean.sizes().end());
   std::vector<Tensor> eps;
@@ -203,6 +208,7 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
 /// Mean squared error, whatever the objective weighs: figures of differently trained runs can be compared.
 Tensor DenoiserMethod::validation_losses(const data::Batch& batch, const std::vector<std::vector<std::string>>& readings,
                                          const std::vector<double>& whens) const {
+  const nn::WithoutChance without_chance;
   const auto options = model_.vae->store.params().front().value.options();
   const models::Posterior posterior(model_.vae->net.encode(batch.pixels.to(options)).to(at::kFloat));
   DenoisingInputs in;
@@ -243,6 +249,7 @@ void DenoiserMethod::draw_class_pictures(const PriorConfig& prior, const std::fi
 
 Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& reporter) {
   at::NoGradGuard no_grad;
+  const nn::WithoutChance without_chance;
   generate::Request request;
   request.prompts = config_.preview.prompts;
   const auto& samples = source.index().samples;

@@ -1,5 +1,6 @@
 // Latent diffusion with text conditioning, whole networks: from random weights, or fine-tuning.
 #include "core/error.h"
+#include "nn/pattern.h"
 #include "train/methods.h"
 #include "weights/load_model.h"
 #include "weights/model_folder.h"
@@ -10,7 +11,9 @@ namespace {
 class Diffusion : public DenoiserMethod {
  public:
   Diffusion(const RunConfig& config, models::Model model, bool train_text_encoder)
-      : DenoiserMethod(config, std::move(model)), train_text_encoder_(train_text_encoder) {}
+      : DenoiserMethod(config, std::move(model)), train_text_encoder_(train_text_encoder) {
+    check_rules();
+  }
 
   std::string describe() const override {
     return fmt::format("U-Net with {:.2f} M weights{}, {}", model_.unet->store.numel() / 1e6,
@@ -22,8 +25,10 @@ class Diffusion : public DenoiserMethod {
 
   std::vector<Trainable> trainables() override {
     std::vector<Trainable> all;
-    add_trainables(model_.unet->store, "", all);
-    if (train_text_encoder_) add_trainables(model_.text_encoder->store, "text_model.", all);
+    for (const auto& [name, store, prefix] : trained_parts()) {
+      add_trainables(*store, prefix, all, [&](const std::string& path) { return rate_of(name + "." + path); });
+    }
+    EMULSION_CHECK(!all.empty(), config, "[method] layers: every weight has lr = 0, so that nothing trains");
     return all;
   }
 
@@ -36,6 +41,7 @@ class Diffusion : public DenoiserMethod {
             weights::load_model(config_.model.path, {.dtype = at::kFloat, .parts = {"text_encoder"}}).text_encoder;
       }
     }
+    if (config_.dtype != ComputeDtype::float32 && !config_.model.path.empty() && !rules().empty()) restore_still_weights();
     weights::save_model_folder(run_folder / "model", model_);
     return run_folder / "model";
   }
@@ -44,6 +50,46 @@ class Diffusion : public DenoiserMethod {
   bool text_encoder_changes() const override { return train_text_encoder_; }
 
  private:
+  struct TrainedPart {
+    std::string name;
+    nn::ParamStore* store;
+    std::string prefix;  // in the part's file
+  };
+  std::vector<TrainedPart> trained_parts() {
+    std::vector<TrainedPart> parts = {{"unet", &model_.unet->store, ""}};
+    if (train_text_encoder_) parts.push_back({"text_encoder", &model_.text_encoder->store, "text_model."});
+    return parts;
+  }
+
+  const std::vector<WeightRule>& rules() const { return std::get<DiffusionMethod>(config_.method).layers; }
+
+  double rate_of(const std::string& path) const {
+    double rate = 1;
+    for (const WeightRule& rule : rules()) {
+      if (nn::glob_match(rule.pattern, path)) rate = rule.lr;
+    }
+    return rate;
+  }
+
+  void check_rules() {
+    std::vector<std::string> names;
+    for (const auto& [name, store, prefix] : trained_parts()) {
+      for (const nn::Param& param : store->params()) names.push_back(name + "." + param.path);
+    }
+    for (const WeightRule& rule : rules()) nn::select({rule.pattern}, names);  // one that matches nothing is refused
+  }
+
+  /// Weights that did not train, as they were read.
+  void restore_still_weights() {
+    models::Model read = weights::load_model(config_.model.path, {.dtype = at::kFloat, .parts = {"unet", "text_encoder"}});
+    for (const auto& [name, store, prefix] : trained_parts()) {
+      nn::ParamStore& from = name == "unet" ? read.unet->store : read.text_encoder->store;
+      for (nn::Param& param : store->params()) {
+        if (rate_of(name + "." + param.path) == 0) store->assign(param, from.at(param.path).value);
+      }
+    }
+  }
+
   bool train_text_encoder_;
 };
 

@@ -31,7 +31,8 @@ class Lora : public DenoiserMethod {
       const std::string name = names_.written(bound.path, weights::AdapterNaming::kohya);
       for (const adapters::Adapter::Part& part : bound.adapter->parts()) {
         part.tensor->set_requires_grad(true);
-        all.push_back({name + "." + part.name, part.tensor});
+        const double factor = part.name == "lora_up.weight" ? lora().lora_plus : 1;
+        all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.lr * factor});
       }
     }
     return all;
@@ -65,6 +66,9 @@ class Lora : public DenoiserMethod {
     if (!is_kohya()) arguments["algo"] = lora.algo == adapters::Algorithm::lora ? "locon" : config::name_of(lora.algo);
     if (lora.conv_rank > 0) arguments["conv_dim"] = std::to_string(lora.conv_rank);
     if (lora.conv_rank > 0) arguments["conv_alpha"] = fmt::format("{}", lora.conv_alpha);
+    if (lora.rank_dropout > 0) arguments["rank_dropout"] = fmt::format("{}", lora.rank_dropout);
+    if (lora.module_dropout > 0) arguments["module_dropout"] = fmt::format("{}", lora.module_dropout);
+    if (lora.lora_plus != 1) arguments["loraplus_lr_ratio"] = fmt::format("{}", lora.lora_plus);
     if (lora.dora) arguments["dora_wd"] = "True";
     if (lora.tucker) arguments["use_tucker"] = "True";
     if (lora.algo == adapters::Algorithm::lokr) arguments["factor"] = std::to_string(lora.factor);

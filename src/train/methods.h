@@ -1,6 +1,7 @@
 // The methods, one file each, and what those that denoise share.
 #pragma once
 
+#include <functional>
 #include <unordered_map>
 
 #include "adapters/adapter_set.h"
@@ -27,8 +28,10 @@ models::Model loaded_model(const RunConfig& config);
 
 at::ScalarType dtype_of(ComputeDtype dtype);
 
-/// The trainables of whole parts. `prefix` is what their file puts before every name.
-void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into);
+/// The trainables of whole parts. `prefix` is what their file puts before every name; `rate` says by how much a weight's learning
+/// rate is multiplied, by its path: with 0 it is left out.
+void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into,
+                    const std::function<double(const std::string& path)>& rate = [](const std::string&) { return 1.0; });
 
 /// Methods that train a denoiser: latents from pictures or from the cache, text states, previews by drawing.
 class DenoiserMethod : public Method {

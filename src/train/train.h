@@ -30,4 +30,19 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
 /// `reasons` gets one line per setting that was chosen.
 std::vector<RunConfig> runs_for_folder(const std::filesystem::path& pictures, std::vector<std::string>& reasons);
 
+/// What a folder of pictures is to become on a model.
+struct BaseRun {
+  std::filesystem::path pictures;
+  std::string base = {};         // a model's path or name
+  std::string method = "lora";   // a name of base_methods()
+  std::string trigger = {};      // what captions begin with; of textual inversion the new word
+  std::string class_prompt = {};  // of DreamBooth: what the class is called
+};
+
+std::vector<std::string> base_methods();
+
+/// The run for it: settings by the number of pictures and by the model's size. `reasons` as above.
+/// Throws: Error{config} for a method that is none or lacks its words; Error{not_found} for the model.
+RunConfig run_on_base(const BaseRun& wanted, std::vector<std::string>& reasons);
+
 }  // namespace emulsion::train

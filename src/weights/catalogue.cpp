@@ -76,7 +76,11 @@ ListedModel listed_folder(const fs::path& path) {
     if (item.is_regular_file()) model.bytes += static_cast<int64_t>(item.file_size());
   }
   const fs::path config = path / "unet" / "config.json";
-  if (fs::exists(config)) model.family = family_name(models::unet_config_from_json(io::read_file(config), config.string()));
+  const fs::path vae = path / "vae" / "config.json";
+  if (!fs::exists(config)) return model;
+  const models::UNetConfig unet = models::unet_config_from_json(io::read_file(config), config.string());
+  model.family = family_name(unet);
+  if (fs::exists(vae)) model.side = unet.sample_size * models::vae_config_from_json(io::read_file(vae), vae.string()).factor();
   return model;
 }
 
@@ -86,7 +90,7 @@ ListedModel listed_file(const fs::path& path) {
   const io::TensorFile file = io::open_tensor_file(path);
   const auto licence = file.metadata().find("modelspec.license");
   return {path.stem().string(), path, whole ? family_name(detected.family.unet) : "no U-Net",
-          static_cast<int64_t>(fs::file_size(path)), licence == file.metadata().end() ? "" : licence->second};
+          static_cast<int64_t>(fs::file_size(path)), licence == file.metadata().end() ? "" : licence->second, detected.family.size};
 }
 
 }  // namespace
@@ -121,6 +125,11 @@ std::vector<ListedModel> listed_models() {
   }
   std::ranges::sort(models, {}, &ListedModel::name);
   return models;
+}
+
+ListedModel described(const fs::path& model) {
+  const fs::path path = located(model);
+  return is_model_folder(path) ? listed_folder(path) : listed_file(path);
 }
 
 std::optional<fs::path> found(const fs::path& model) {

@@ -15,6 +15,7 @@ struct ListedModel {
   std::string family;   // as people call it; "own sizes" for a model of none
   int64_t bytes = 0;    // on disk
   std::string licence;  // of the model card's first lines, or of a file's header; empty if neither says
+  int64_t side = 0;     // of the pictures that it was made for; 0 if that is not told
 };
 
 /// Where they are looked for, first to last: each folder of $EMULSION_MODELS (separated by ':'), the program's own `models`, and
@@ -23,6 +24,9 @@ std::vector<std::filesystem::path> model_folders();
 
 /// Model folders and model files in them, by name; of two of one name the first. Reads no weights.
 std::vector<ListedModel> listed_models();
+
+/// What is listed of a model, wherever it lies. Reads no weights. Throws: as `located`; Error{format} for a file that is no model.
+ListedModel described(const std::filesystem::path& model);
 
 /// `model` itself where something lies there, otherwise the listed model of that name, otherwise nothing.
 std::optional<std::filesystem::path> found(const std::filesystem::path& model);

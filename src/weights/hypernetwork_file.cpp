@@ -67,7 +67,8 @@ void check_layers(const std::filesystem::path& path, int64_t width, const Mlp& m
     const bool whole = layer.weight.defined() && layer.bias.defined() && layer.bias.dim() == 1;
     const bool fits = whole && layer.bias.size(0) == layer.weight.size(0) && layer.weight.dim() == (layer.norm ? 1 : 2) &&
                       layer.weight.size(-1) == at;
-    EMULSION_CHECK(fits, format, "{}: the network of width {} is damaged: expected layers of weight and bias that fit onto each other",
+    EMULSION_CHECK(fits, format,
+                   "{}: the network of width {} is damaged: expected layers of weight and bias that fit onto each other",
                    path.string(), width);
     at = layer.weight.size(0);
   }

@@ -46,8 +46,9 @@ TEST(HypernetworkTest, KeysAndValuesSeeTheirInputPlusTheNetworks) {
   const std::vector<Tensor> inputs = {image, image, image, text, text};
   std::vector<Tensor> plain, wanted;
   for (size_t i = 0; i < inputs.size(); ++i) plain.push_back(model.layers[i](inputs[i]));
-  wanted = {plain[0], expected(model.layers[1], network.pairs[8][0], image, 0.7), expected(model.layers[2], network.pairs[8][1], image, 0.7),
-            expected(model.layers[3], network.pairs[6][0], text, 0.7), expected(model.layers[4], network.pairs[6][1], text, 0.7)};
+  wanted = {plain[0], expected(model.layers[1], network.pairs[8][0], image, 0.7),
+            expected(model.layers[2], network.pairs[8][1], image, 0.7), expected(model.layers[3], network.pairs[6][0], text, 0.7),
+            expected(model.layers[4], network.pairs[6][1], text, 0.7)};
   {
     const ActiveHypernetworks active(model.store, {{&network, 0.7}});
     for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(test::close(model.layers[i](inputs[i]), wanted[i], 1e-6)) << i;

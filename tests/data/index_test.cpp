@@ -122,6 +122,21 @@ TEST(IndexTest, FixedCaptionPrefixAndTrigger) {
   EXPECT_EQ(only_caption(scan(config), "b.png"), "icon of a thing");
 }
 
+TEST(IndexTest, TemplatesMakeEveryCaptionIntoEachOfThem) {
+  TempFolder folder;
+  write_picture(folder / "a.png", 20, 20);
+  write_text(folder / "a.txt", "red chair");
+  DataConfig config = config_of(folder.path());
+  config.sources[0].trigger = "sks";
+  config.sources[0].templates = {"a photo of [name], [filewords]", "[filewords] by [trigger]", "a picture"};
+  EXPECT_EQ(sample(scan(config), "a.png").captions,
+            (std::vector<std::string>{"a photo of sks, red chair", "red chair by sks", "sks, a picture"}));
+  config.sources[0].templates = {"style"};
+  const auto captions = sample(scan(config), "a.png").captions;
+  EXPECT_GE(captions.size(), 8u);
+  for (const std::string& caption : captions) EXPECT_TRUE(caption.ends_with("style of sks")) << caption;
+}
+
 TEST(IndexTest, SeveralSourcesHaveUniqueIds) {
   TempFolder folder;
   write_picture(folder / "x/set/1.png", 20, 20);

@@ -29,7 +29,8 @@ class NamedTest : public ::testing::Test {
       up = Rng(seed).normal(up.sizes(), Purpose::init, ++address);
     }
     std::filesystem::create_directories((folder / name).parent_path());
-    weights::save_adapter(folder / (name + ".safetensors"), set, weights::LayerNames(model), weights::AdapterNaming::kohya, metadata);
+    weights::save_adapter(folder / (name + ".safetensors"), set, weights::LayerNames(model), weights::AdapterNaming::kohya,
+                          metadata);
   }
   /// One step of drawing, which shows what acts.
   Tensor draw() {
@@ -92,7 +93,8 @@ TEST_F(NamedTest, TagsActAtTheirStrengthsWhileTheyAreActive) {
 
 TEST_F(NamedTest, HypernetworksActBesideLoraAndOneAfterTheOther) {
   const auto save = [&](const std::string& name, uint64_t seed) {
-    const adapters::HypernetworkConfig config{.activation = adapters::Activation::relu, .init = adapters::HypernetworkInit::kaiming_normal};
+    const adapters::HypernetworkConfig config{.activation = adapters::Activation::relu,
+                                              .init = adapters::HypernetworkInit::kaiming_normal};
     auto network = adapters::Hypernetwork::create(config, model.unet->store, Rng(seed));
     weights::save_hypernetwork(folder / "hypernetworks" / (name + ".pt"), network, {.config = config, .name = name});
   };
@@ -101,7 +103,8 @@ TEST_F(NamedTest, HypernetworksActBesideLoraAndOneAfterTheOther) {
   save_lora("style", 1);
   const Tensor plain = draw();
   Networks networks(model, files());
-  const Tensor first = drawn_with(networks, "<hypernet:first>"), both = drawn_with(networks, "<hypernet:first><hypernet:second:0.5>");
+  const Tensor first = drawn_with(networks, "<hypernet:first>"),
+               both = drawn_with(networks, "<hypernet:first><hypernet:second:0.5>");
   EXPECT_FALSE(test::close(first, plain, 1e-3));
   EXPECT_FALSE(test::close(both, first, 1e-3));
   EXPECT_FALSE(test::close(drawn_with(networks, "<hypernet:first><lora:style:0:1>"), first, 1e-3));

@@ -1,6 +1,7 @@
 // Every optimizer of a run file: ten steps as its own package takes them, and what all must keep to.
 //
-// Tolerance: 2e-6 of the largest weight, float32; the packages order a few factors differently. Lion's steps are signs, and were equal.
+// Tolerance: 2e-6 of the largest weight, float32; the packages order a few factors differently. Lion's steps are signs, and were
+// equal.
 #include "optim/config.h"
 
 #include <gtest/gtest.h>

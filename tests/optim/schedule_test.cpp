@@ -63,7 +63,8 @@ TEST(LrScheduleTest, InverseSqrtAndWarmupStableDecayAreThoseOfTransformers) {
 
 TEST(LrScheduleTest, PiecewiseRatesAreValidUpToTheirStep) {
   const LrScheduleConfig config{.shape = LrSchedule::piecewise, .rates = "0.005:100, 1e-3:1000,1e-5"};
-  for (const auto& [step, rate] : std::map<int64_t, double>{{1, 0.005}, {100, 0.005}, {101, 1e-3}, {1000, 1e-3}, {1001, 1e-5}, {90000, 1e-5}}) {
+  for (const auto& [step, rate] :
+       std::map<int64_t, double>{{1, 0.005}, {100, 0.005}, {101, 1e-3}, {1000, 1e-3}, {1001, 1e-5}, {90000, 1e-5}}) {
     EXPECT_DOUBLE_EQ(multiplier(config, step - 1, 2000), rate) << step;
   }
   EXPECT_DOUBLE_EQ(multiplier({.shape = LrSchedule::piecewise, .rates = "0.5:10"}, 50, 100), 0.5);  // the last one goes on

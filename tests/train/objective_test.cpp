@@ -101,6 +101,7 @@ class CutBatchTest : public ::testing::TestWithParam<const char*> {
     lora.targets = {"unet.*.to_*", "text_encoder.*.fc1"};
     lora.algo = kind == "loha" ? adapters::Algorithm::loha : adapters::Algorithm::lora;
     lora.dora = kind == "dora";
+    if (kind == "dropout") lora.dropout = lora.rank_dropout = 0.3;
     config.method = lora;
     auto made = make_lora_method(config, test::tiny_model());
     for (const Trainable& trainable : made->trainables()) {  // with up at zero, down gets no gradient
@@ -185,7 +186,7 @@ TEST_P(CutBatchTest, GradientCheckpointingChangesNoBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora", "loha", "dora"));
+INSTANTIATE_TEST_SUITE_P(Methods, CutBatchTest, ::testing::Values("autoencoder", "diffusion", "lora", "loha", "dora", "dropout"));
 
 TEST(DenoisingTest, APerturbationChangesWhatTheNetworkSeesAndNotTheTarget) {
   const models::Model model = test::tiny_model();

@@ -33,8 +33,11 @@ class ReadyConfigTest : public ::testing::TestWithParam<std::string> {
 
 TEST_P(ReadyConfigTest, EveryMethodTrainsForTwoSteps) {
   const fs::path folder = test::source_dir() / "configs" / GetParam();
-  const std::map<std::string, std::string> results = {{"lora", ".safetensors"}, {"dreambooth", ".safetensors"},
-                                                      {"textual_inversion", "zorkstyle.safetensors"}, {"hypernetwork", ".pt"}, {"full", "model"}};
+  const std::map<std::string, std::string> results = {{"lora", ".safetensors"},
+                                                      {"dreambooth", ".safetensors"},
+                                                      {"textual_inversion", "zorkstyle.safetensors"},
+                                                      {"hypernetwork", ".pt"},
+                                                      {"full", "model"}};
   for (const auto& [method, ending] : results) {
     const fs::path done = run(folder / (method + ".toml"));
     const fs::path result = done / (ending[0] == '.' ? done.filename().string() + ending : ending);

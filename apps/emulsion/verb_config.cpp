@@ -6,8 +6,10 @@
 
 #include "arguments.h"
 #include "config/config.h"
+#include "io/atomic_file.h"
 #include "text.h"
 #include "train/config.h"
+#include "train/import.h"
 #include "verbs.h"
 
 namespace emulsion::app {
@@ -16,13 +18,29 @@ namespace {
 using train::RunConfig;
 
 struct Arguments {
-  std::string file, key;
+  std::string file, key, output;
   std::vector<std::string> set;
 };
 
 void show(const Arguments& arguments) {
   const RunConfig run = train::load_run_config(arguments.file, parse_overrides(arguments.set));
   std::fputs(config::to_toml(run).c_str(), stdout);
+}
+
+/// Their settings as a run file, and on the terminal what was left of them and why.
+void import(const Arguments& arguments) {
+  const train::Imported imported = train::import_settings(arguments.file);
+  std::string text = fmt::format("# Carried over from settings of {}.\n", imported.source);
+  for (const auto& [setting, reason] : imported.left) text += fmt::format("# not carried over: {}: {}\n", setting, reason);
+  text += "\n" + config::to_toml(imported.config);
+  if (arguments.output.empty()) {
+    std::fputs(text.c_str(), stdout);
+  } else {
+    io::write_file_atomic(arguments.output, text);
+    std::printf("%s\n", arguments.output.c_str());
+  }
+  for (const auto& [setting, reason] : imported.left)
+    std::fprintf(stderr, "not carried over: %s: %s\n", setting.c_str(), reason.c_str());
 }
 
 std::string first_sentence(const std::string& text) { return text.substr(0, text.find(". ")); }
@@ -78,6 +96,14 @@ void add_config(CLI::App& app) {
       ->option_text("KEY=VALUE")
       ->allow_extra_args(false);
   show_verb->callback([arguments] { show(*arguments); });
+
+  CLI::App* import_verb = add_verb(*verb, "import", "Makes a run file of settings of kohya's sd-scripts or OneTrainer.",
+                                   "emulsion config import kohya.toml -o run.toml");
+  import_verb->add_option("file", arguments->file, "TOML, a script with the command line, or JSON")
+      ->required()
+      ->option_text("FILE");
+  import_verb->add_option("-o,--output", arguments->output, "Where to write it, instead of the terminal")->option_text("RUN.toml");
+  import_verb->callback([arguments] { import(*arguments); });
 
   CLI::App* schema_verb =
       add_verb(*verb, "schema", "Prints the JSON Schema of run files, for editors.",

@@ -98,8 +98,8 @@ std::vector<std::string> reasons_of(const BaseRun& wanted, const MethodPlan& pla
       fmt::format("{} pictures found in {}; {}", count, wanted.pictures.string(), plan.what),
       fmt::format("{} pixels, those of {} ({}){}", base.side, base.name, base.family,
                   small ? "" : "; other proportions are kept, in buckets"),
-      fmt::format("{} steps of {}: about {} looks at every picture, within {} to {} steps", config.steps, config.batch_size, plan.looks,
-                  small ? kFewestSmallSteps : plan.fewest_steps, small ? kMostSmallSteps : plan.most_steps),
+      fmt::format("{} steps of {}: about {} looks at every picture, within {} to {} steps", config.steps, config.batch_size,
+                  plan.looks, small ? kFewestSmallSteps : plan.fewest_steps, small ? kMostSmallSteps : plan.most_steps),
       fmt::format("learning rate {} falling to 0 by a cosine: {}", optim::learning_rate(config.optimizer),
                   small ? "a small model wants a higher one than a large one" : "what most people train this method at"),
       fmt::format("{}: {}", half ? "bfloat16" : "float32", numbers)};

@@ -1,0 +1,148 @@
+// Settings of other trainers: what arrives, what is left with its reason, and slips of the pen.
+#include "train/import.h"
+
+#include "train/tiny_runs.h"
+
+namespace emulsion::train {
+namespace {
+
+using test::expect_contains;
+
+class ImportTest : public ::testing::Test {
+ protected:
+  Imported import(const std::string& name, const std::string& text) {
+    std::ofstream(folder / name) << text;
+    return import_settings(folder / name);
+  }
+  std::string refusal(const std::string& name, const std::string& text) {
+    return test::error_message([&] { import(name, text); });
+  }
+  static std::string reason_for(const Imported& imported, const std::string& setting) {
+    for (const auto& left : imported.left) {
+      if (left.setting.find(setting) != std::string::npos) return left.reason;
+    }
+    return "";
+  }
+  test::TempFolder folder;
+};
+
+constexpr const char* kCommand = R"(#!/bin/bash
+accelerate launch --num_cpu_threads_per_process 1 train_network.py \
+  --pretrained_model_name_or_path="models/my model.safetensors" --train_data_dir pictures \
+  --output_dir=out --output_name style --resolution=512,768 --train_batch_size 2 --max_train_steps=1200 \
+  --network_module=networks.lora --network_dim 32 --network_alpha=16 --network_dropout 0.1 \
+  --network_args "conv_dim=8" "conv_alpha=4" "rank_dropout=0.2" "block_dims=2,2" \
+  --unet_lr 1e-4 --text_encoder_lr=5e-5 --optimizer_type AdamW8bit --optimizer_args weight_decay=0.1 betas=0.9,0.99 \
+  --lr_scheduler cosine_with_restarts --lr_scheduler_num_cycles 3 --lr_warmup_steps 100 \
+  --mixed_precision fp16 --enable_bucket --min_bucket_reso 256 --bucket_no_upscale --flip_aug --shuffle_caption --keep_tokens=1 \
+  --noise_offset 0.05 --min_snr_gamma=5 --loss_type huber --huber_schedule snr --max_timestep 900 --seed 42 --xformers --clip_skip 2
+)";
+
+TEST_F(ImportTest, ACommandLineOfKohyaArrives) {
+  const Imported imported = import("train.sh", kCommand);
+  const RunConfig& c = imported.config;
+  const auto& lora = std::get<LoraMethod>(c.method);
+  EXPECT_EQ(c.model.path, "models/my model.safetensors");
+  EXPECT_EQ(c.data.sources.at(0).path, "pictures");
+  EXPECT_EQ(c.output + "/" + c.name, "out/style");
+  EXPECT_EQ(c.data.resolution, 624);  // sqrt(512 768) = 627, in steps of 8
+  EXPECT_EQ(c.batch_size, 2);
+  EXPECT_EQ(c.steps, 1200);
+  EXPECT_EQ(lora.rank, 32);
+  EXPECT_EQ(lora.alpha, 16);
+  EXPECT_EQ(lora.conv_rank, 8);
+  EXPECT_EQ(lora.conv_alpha, 4);
+  EXPECT_DOUBLE_EQ(lora.dropout, 0.1);
+  EXPECT_DOUBLE_EQ(lora.rank_dropout, 0.2);
+  ASSERT_EQ(lora.layers.size(), 1u);
+  EXPECT_EQ(lora.layers[0].pattern, "text_encoder*");
+  EXPECT_DOUBLE_EQ(lora.layers[0].lr, 0.5);
+  const auto& optimizer = std::get<optim::AdamW8bitConfig>(c.optimizer);
+  EXPECT_DOUBLE_EQ(optimizer.lr, 1e-4);
+  EXPECT_DOUBLE_EQ(optimizer.weight_decay, 0.1);
+  EXPECT_DOUBLE_EQ(optimizer.beta2, 0.99);
+  EXPECT_EQ(c.schedule.shape, optim::LrSchedule::cosine_with_restarts);
+  EXPECT_EQ(c.schedule.cycles, 3);
+  EXPECT_EQ(c.schedule.warmup_steps, 100);
+  EXPECT_EQ(c.dtype, ComputeDtype::bfloat16);
+  EXPECT_TRUE(c.data.buckets);
+  EXPECT_FALSE(c.data.upscale);
+  EXPECT_TRUE(c.data.shuffle_tags);
+  EXPECT_EQ(c.data.keep_tags, 1);
+  EXPECT_DOUBLE_EQ(c.data.flip, 0.5);
+  EXPECT_DOUBLE_EQ(c.objective.noise_offset, 0.05);
+  EXPECT_EQ(c.objective.weighting, diffusion::LossWeighting::min_snr);
+  EXPECT_EQ(c.objective.loss, diffusion::PointwiseLoss::huber);
+  EXPECT_EQ(c.objective.max_timestep, 899);
+  EXPECT_EQ(c.seed, 42);
+  for (const char* left : {"--xformers", "--clip_skip = 2", "block_dims=2,2", "fp16", "512,768"})
+    EXPECT_NE(reason_for(imported, left), "") << left;
+  EXPECT_NO_THROW(validate(c));
+}
+
+TEST_F(ImportTest, ATomlOfKohyaArrivesWhateverItsSections) {
+  const Imported imported = import("kohya.toml",
+                                   "[model]\npretrained_model_name_or_path = \"m.safetensors\"\n[data]\ntrain_data_dir = \"p\"\n"
+                                   "resolution = 768\n[network]\nnetwork_module = \"lycoris.kohya\"\nnetwork_dim = 4\n"
+                                   "network_args = [\"algo=loha\", \"conv_dim=2\"]\nnetwork_train_unet_only = true\n"
+                                   "[optimizer]\noptimizer_type = \"Prodigy\"\nlearning_rate = 1.0\n"
+                                   "optimizer_args = [\"d_coef=2.0\", \"use_bias_correction=True\", \"slice_p=11\"]\n");
+  const auto& lora = std::get<LoraMethod>(imported.config.method);
+  EXPECT_EQ(lora.algo, adapters::Algorithm::loha);
+  EXPECT_EQ(imported.config.data.resolution, 768);
+  for (const std::string& target : lora.targets) EXPECT_TRUE(target.starts_with("unet.")) << target;
+  const auto& prodigy = std::get<optim::ProdigyConfig>(imported.config.optimizer);
+  EXPECT_DOUBLE_EQ(prodigy.lr, 1);
+  EXPECT_DOUBLE_EQ(prodigy.d_coef, 2);
+  EXPECT_TRUE(prodigy.bias_correction);
+  EXPECT_NE(reason_for(imported, "slice_p"), "");
+}
+
+TEST_F(ImportTest, TheGuisJsonArrives) {
+  const Imported imported =
+      import("gui.json", R"({"pretrained_model_name_or_path": "m", "train_data_dir": "p", "LoRA_type": "Standard",
+    "network_dim": 8, "network_alpha": 1, "max_resolution": "512,512",
+    "optimizer": "Lion", "learning_rate": 0.0001, "lr_warmup": 10,
+    "optimizer_args": "weight_decay=0.2", "noise_offset_type": "Original", "epoch": 10, "cache_latents": true})");
+  EXPECT_DOUBLE_EQ(imported.config.schedule.warmup_fraction, 0.1);
+  EXPECT_DOUBLE_EQ(std::get<optim::LionConfig>(imported.config.optimizer).weight_decay, 0.2);
+  EXPECT_EQ(std::get<LoraMethod>(imported.config.method).rank, 8);
+  EXPECT_EQ(reason_for(imported, "noise_offset_type"), "not known to this program");
+  EXPECT_NE(reason_for(imported, "epoch").find("steps"), std::string::npos);
+}
+
+TEST_F(ImportTest, AConfigurationOfOneTrainerArrives) {
+  const Imported imported =
+      import("one.json", R"({"training_method": "LORA", "base_model_name": "m", "learning_rate": 0.0003,
+    "batch_size": 4,
+    "resolution": "512", "lora_rank": 16, "lora_alpha": 1.0,
+    "optimizer": {"optimizer": "ADAMW_8BIT", "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.05},
+    "learning_rate_scheduler": "COSINE", "learning_rate_warmup_steps": 200.0,
+    "train_dtype": "BFLOAT_16", "ema": "CPU", "epochs": 100,
+    "loss_weight_fn": "MIN_SNR_GAMMA", "loss_weight_strength": 7.0, "concepts": [{"path": "pictures"}],
+    "aspect_ratio_bucketing": true,
+    "output_model_destination": "out/my-lora.safetensors"})");
+  const RunConfig& c = imported.config;
+  EXPECT_EQ(imported.source, "OneTrainer");
+  EXPECT_EQ(std::get<LoraMethod>(c.method).rank, 16);
+  EXPECT_DOUBLE_EQ(std::get<optim::AdamW8bitConfig>(c.optimizer).beta2, 0.95);
+  EXPECT_DOUBLE_EQ(optim::learning_rate(c.optimizer), 3e-4);
+  EXPECT_EQ(c.schedule.warmup_steps, 200);
+  EXPECT_TRUE(c.ema.enabled);
+  EXPECT_DOUBLE_EQ(c.objective.min_snr_gamma, 7);
+  EXPECT_EQ(c.data.sources.at(0).path, "pictures");
+  EXPECT_EQ(c.name, "my-lora");
+  EXPECT_NE(reason_for(imported, "epochs"), "");
+}
+
+TEST_F(ImportTest, SlipsAndWrongValuesAreNamed) {
+  const std::string begin = "pretrained_model_name_or_path = \"m\"\ntrain_data_dir = \"p\"\n";
+  expect_contains(refusal("a.toml", begin + "network_dimm = 8\n"), {"network_dimm", "did you mean 'network_dim'"});
+  expect_contains(refusal("a.toml", begin + "max_train_steps = \"many\"\n"), {"max_train_steps", "many"});
+  expect_contains(refusal("a.toml", "steps = 5\n"), {"a.toml", "kohya", "OneTrainer", "YAML"});
+  const Imported unknown = import("b.toml", begin + "optimizer_type = \"Ranger\"\n");
+  EXPECT_NE(reason_for(unknown, "Ranger").find("adamw"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace emulsion::train

@@ -125,6 +125,8 @@ void carry_network(Carrier& carrier, RunConfig& config) {
     return found.empty() ? std::string() : found.mapped();
   };
   carrier.set("method.type", "lora", "network_module");
+  carrier.set("method.rank", "4", "network_dim");
+  carrier.set("method.alpha", "1", "network_alpha");
   const std::string algo = argument("algo");
   if (!algo.empty() && algo != "locon" && algo != "lora") carrier.set("method.algo", algo, "network_args algo");
   if (module != "networks.lora" && module != "lycoris.kohya" && module != "networks.oft") {
@@ -183,6 +185,9 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
   carrier.take("LoRA_type");
   RunConfig& config = carrier.result.config;
   config.data.sources = {{}};
+  // What its scripts take where nothing is said.
+  config.batch_size = 1;
+  config.steps = 1600;
   carry_optimizer(carrier, "optimizer_type");
   if (network) {
     carry_network(carrier, config);

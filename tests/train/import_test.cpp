@@ -90,6 +90,9 @@ TEST_F(ImportTest, ATomlOfKohyaArrivesWhateverItsSections) {
   const auto& lora = std::get<LoraMethod>(imported.config.method);
   EXPECT_EQ(lora.algo, adapters::Algorithm::loha);
   EXPECT_EQ(imported.config.data.resolution, 768);
+  EXPECT_EQ(lora.alpha, 1);  // kohya's, where nothing is said
+  EXPECT_EQ(imported.config.batch_size, 1);
+  EXPECT_EQ(imported.config.steps, 1600);
   for (const std::string& target : lora.targets) EXPECT_TRUE(target.starts_with("unet.")) << target;
   const auto& prodigy = std::get<optim::ProdigyConfig>(imported.config.optimizer);
   EXPECT_DOUBLE_EQ(prodigy.lr, 1);

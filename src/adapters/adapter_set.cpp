@@ -50,7 +50,7 @@ AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn:
   AdapterSet set;
   for (const auto& [name, leaf] : leaves) {
     const auto rule = rules.find(name);
-    if (rule != rules.end()) set.add({name, leaf, new_adapter(config, rule->second, *leaf, name, rng), rule->second.lr});
+    if (rule != rules.end()) set.add({name, leaf, new_adapter(config, rule->second, *leaf, name, rng), rule->second});
   }
   return set;
 }

@@ -18,7 +18,7 @@ class AdapterSet {
     std::string path;  // component and leaf: "unet.mid_block.attentions.0.proj_in"
     nn::Leaf* leaf;
     std::unique_ptr<Adapter> adapter;
-    double lr = 1;  // times the run's learning rate
+    LayerRule rule = {};  // its learning rate and when it trains
   };
 
   /// Fresh adapters on every leaf that the config's patterns select.

@@ -27,16 +27,20 @@ constexpr auto enum_names(LoraInit) {
 
 /// Other settings for some layers.
 struct LayerRule {
-  std::string pattern;
+  std::string pattern = {};
   int64_t rank = 0;
   double alpha = 0;
   double lr = 1;
+  int64_t from = 0;
+  int64_t until = 0;
   template <class V>
   void fields(V& v) {
     v("pattern", pattern, "Which of the targets: a glob pattern like unet.mid_block.*.").required();
     v("rank", rank, "Their rank; 0: that of all.").min(0).max(1024);
     v("alpha", alpha, "Their alpha; 0: that of all.").min(0);
     v("lr", lr, "Times the learning rate.").min(0);
+    v("from", from, "They train from this step on.").min(0).unit("steps");
+    v("until", until, "And stop at this one; 0: at the end.").min(0).unit("steps");
   }
 };
 

@@ -54,12 +54,16 @@ struct AutoencoderMethod {
 
 /// Another learning rate for some weights.
 struct WeightRule {
-  std::string pattern;
+  std::string pattern = {};
   double lr = 0;
+  int64_t from = 0;
+  int64_t until = 0;
   template <class V>
   void fields(V& v) {
     v("pattern", pattern, "Which: a glob pattern like unet.down_blocks.* or *.attn2.*.").required();
     v("lr", lr, "Times the learning rate; 0: they stay as they are, bit for bit.").min(0);
+    v("from", from, "They train from this step on.").min(0).unit("steps");
+    v("until", until, "And stop at this one; 0: at the end.").min(0).unit("steps");
   }
 };
 
@@ -196,6 +200,20 @@ struct PriorConfig {
   }
 };
 
+/// How captions are read. The same must be said when drawing.
+struct TextConfig {
+  bool weighted = false;
+  int64_t clip_skip = 0;
+  template <class V>
+  void fields(V& v) {
+    v("weighted", weighted, "(word:1.3) and [word] weigh, as in prompts; off: brackets are letters.");
+    v("clip_skip", clip_skip,
+      "The text encoder's state so many layers from the end, as A1111 and kohya count: 2 is the last but one. 0: the model's own.")
+        .min(0)
+        .max(24);
+  }
+};
+
 enum class GradientCheckpointing { automatic, never, always };
 constexpr auto enum_names(GradientCheckpointing) {
   return std::to_array<std::pair<GradientCheckpointing, const char*>>(
@@ -221,6 +239,7 @@ struct RunConfig {
   MethodConfig method;
   ModelConfig model;
   data::DataConfig data;
+  TextConfig text;
   std::vector<PriorConfig> priors;
   diffusion::NoiseScheduleConfig noise;
   diffusion::Prediction prediction = diffusion::Prediction::epsilon;
@@ -258,6 +277,7 @@ struct RunConfig {
     v("method", method, "What is trained.");
     v("model", model, "What it starts from.");
     v("data", data, "The pictures.");
+    v("text", text, "How their captions are read.");
     v("priors", priors, "Classes whose look is preserved: their pictures, drawn by the model before training, train along.");
     v("noise", noise, "Noise schedule of a new model; a loaded one brings its own.");
     v("prediction", prediction, "What a new model's network predicts; a loaded one brings its own.");

@@ -37,12 +37,14 @@ constexpr Named kKohya[] = {{"pretrained_model_name_or_path", "model.path"},
                             {"lr_scheduler_power", "schedule.power"},
                             {"lr_scheduler_min_lr_ratio", "schedule.min_ratio"},
                             {"save_every_n_steps", "checkpoint.every"},
-                            {"sample_every_n_steps", "preview.every"}};
+                            {"sample_every_n_steps", "preview.every"},
+                            {"clip_skip", "text.clip_skip"}};
 
 struct Flag {
   const char *theirs, *path, *value;
 };
-constexpr Flag kKohyaFlags[] = {{"shuffle_caption", "data.shuffle_tags", "true"},
+constexpr Flag kKohyaFlags[] = {{"weighted_captions", "text.weighted", "true"},
+                                {"shuffle_caption", "data.shuffle_tags", "true"},
                                 {"flip_aug", "data.flip", "0.5"},
                                 {"random_crop", "data.crop", "random"},
                                 {"bucket_no_upscale", "data.upscale", "false"},
@@ -96,8 +98,6 @@ const std::map<std::string, std::string>& kohya_left() {
       {"prior_loss_weight", "give it as priors.weight"},
       {"dataset_config", "give its folders as [[data.sources]]"},
       {"in_json", "metadata.jsonl beside the pictures is read"},
-      {"clip_skip", kNotBuilt},
-      {"weighted_captions", kNotBuilt},
       {"color_aug", kNotBuilt},
       {"face_crop_aug_range", kNotBuilt},
       {"masked_loss", kNotBuilt},
@@ -107,13 +107,12 @@ const std::map<std::string, std::string>& kohya_left() {
       {"network_weights", kNotBuilt},
       {"dim_from_weights", kNotBuilt},
       {"base_weights", kNotBuilt},
-      {"zero_terminal_snr", "noise.rescale_zero_snr of the model; give it there"},
+      {"zero_terminal_snr", "a loaded model's own scheduler says so"},
       {"v_pred_like_loss", kNotBuilt},
       {"caption_dropout_every_n_epochs", kNotBuilt},
       {"resume", "the same command goes on by itself"},
       {"save_state", "the whole state is always saved"},
-      {"save_last_n_steps", "give checkpoint.keep"},
-      {"use_8bit_adam", "carried over by optimizer_type"}};
+      {"save_last_n_steps", "give checkpoint.keep"}};
   return all;
 }
 
@@ -129,7 +128,7 @@ void carry_network(Carrier& carrier, RunConfig& config) {
   carrier.set("method.alpha", "1", "network_alpha");
   const std::string algo = argument("algo");
   if (!algo.empty() && algo != "locon" && algo != "lora") carrier.set("method.algo", algo, "network_args algo");
-  if (module != "networks.lora" && module != "lycoris.kohya" && module != "networks.oft") {
+  if (module != "networks.lora" && module != "lycoris.kohya") {
     carrier.leave("network_module = " + module, "this kind is not built; a LoRA takes its place");
   }
   carrier.carry("network_dim", "method.rank");
@@ -144,8 +143,8 @@ void carry_network(Carrier& carrier, RunConfig& config) {
                                                        {"dora_wd", "method.dora"},
                                                        {"use_tucker", "method.tucker"}}) {
     const std::string value = argument(row.theirs);
-    if (!value.empty())
-      carrier.set(row.ours, std::isalpha(static_cast<unsigned char>(value[0])) ? truth(value) : value, row.theirs);
+    if (value.empty()) continue;
+    carrier.set(row.ours, std::isalpha(static_cast<unsigned char>(value[0])) ? truth(value) : value, row.theirs);
   }
   for (const auto& [name, value] : arguments) carrier.leave(fmt::format("network_args {}={}", name, value), kNotBuilt);
 
@@ -189,6 +188,7 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
   config.batch_size = 1;
   config.steps = 1600;
   carry_optimizer(carrier, "optimizer_type");
+  if (carrier.take_flag("use_8bit_adam")) carrier.set("optimizer.type", "adamw_8bit", "use_8bit_adam");
   if (network) {
     carry_network(carrier, config);
   } else {
@@ -217,7 +217,8 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
     carrier.set("objective.max_timestep", std::to_string(std::llround(number_of(*last)) - 1),
                 "max_timestep");  // theirs is not reached
   }
-  std::vector<std::string> known = {"resolution",
+  std::vector<std::string> known = {"use_8bit_adam",
+                                    "resolution",
                                     "mixed_precision",
                                     "enable_bucket",
                                     "min_snr_gamma",

@@ -135,7 +135,7 @@ StepStats Learner::update(int64_t step) {
   std::vector<Tensor> grads;
   auto& params = optimizer_->params();
   for (size_t i = 0; i < params.size(); ++i) {
-    params[i].grad = trainables_[i].place->grad();
+    if (trainables_[i].trains_at(step)) params[i].grad = trainables_[i].place->grad();
     grads.push_back(params[i].grad);
   }
   const optim::Clip clip = optim::clip(grads, config_.clip);

@@ -20,6 +20,9 @@ struct Trainable {
   Tensor* place;       // where the model holds it; changed only by the trainer
   bool decays = true;  // a matrix or kernel, not a norm or bias: what weight decay is meant for
   double lr = 1;       // times the run's learning rate
+  int64_t from = 0, until = 0;  // steps between which it trains; until 0: to the end
+
+  bool trains_at(int64_t step) const { return step >= from && (until == 0 || step < until); }
 };
 
 /// Where in the run a batch stands: the address of its randomness.

@@ -43,12 +43,12 @@ models::Model loaded_model(const RunConfig& config) {
 }
 
 void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into,
-                    const std::function<double(const std::string& path)>& rate) {
+                    const std::function<WeightRule(const std::string& path)>& rule) {
   for (nn::Param& param : store.params()) {
-    const double factor = rate(param.path);
-    if (factor == 0) continue;
+    const WeightRule its = rule(param.path);
+    if (its.lr == 0) continue;
     param.value = param.value.detach().clone(at::MemoryFormat::Preserve).set_requires_grad(true);
-    into.push_back({prefix + param.path, &param.value, param.shape.size() > 1, factor});
+    into.push_back({prefix + param.path, &param.value, param.shape.size() > 1, its.lr, its.from, its.until});
   }
 }
 
@@ -128,6 +128,12 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& repo
     text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, text_options());
     progress.advance(static_cast<int64_t>(i + 1));
   }
+}
+
+generate::TextOptions DenoiserMethod::text_options() const {
+  return {.syntax = config_.text.weighted ? generate::PromptSyntax::weighted : generate::PromptSyntax::plain,
+          .clip_skip = config_.text.clip_skip,
+          .names = learned_words()};
 }
 
 /// [B, 2z, h, w] float32.
@@ -263,6 +269,7 @@ Tensor DenoiserMethod::preview(const data::BatchSource& source, Reporter& report
   request.width = request.height = config_.data.resolution;
   request.prompt_syntax = text_options().syntax;
   request.names = text_options().names;
+  request.clip_skip = text_options().clip_skip;
 
   const auto count = static_cast<int64_t>(request.prompts.size());
   const int64_t together = generate::pictures_together(config_.data.resolution);

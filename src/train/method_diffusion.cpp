@@ -26,7 +26,7 @@ class Diffusion : public DenoiserMethod {
   std::vector<Trainable> trainables() override {
     std::vector<Trainable> all;
     for (const auto& [name, store, prefix] : trained_parts()) {
-      add_trainables(*store, prefix, all, [&](const std::string& path) { return rate_of(name + "." + path); });
+      add_trainables(*store, prefix, all, [&](const std::string& path) { return rule_of(name + "." + path); });
     }
     EMULSION_CHECK(!all.empty(), config, "[method] layers: every weight has lr = 0, so that nothing trains");
     return all;
@@ -63,12 +63,12 @@ class Diffusion : public DenoiserMethod {
 
   const std::vector<WeightRule>& rules() const { return std::get<DiffusionMethod>(config_.method).layers; }
 
-  double rate_of(const std::string& path) const {
-    double rate = 1;
+  WeightRule rule_of(const std::string& path) const {
+    WeightRule last{.lr = 1};
     for (const WeightRule& rule : rules()) {
-      if (nn::glob_match(rule.pattern, path)) rate = rule.lr;
+      if (nn::glob_match(rule.pattern, path)) last = rule;
     }
-    return rate;
+    return last;
   }
 
   void check_rules() {
@@ -85,7 +85,7 @@ class Diffusion : public DenoiserMethod {
     for (const auto& [name, store, prefix] : trained_parts()) {
       nn::ParamStore& from = name == "unet" ? read.unet->store : read.text_encoder->store;
       for (nn::Param& param : store->params()) {
-        if (rate_of(name + "." + param.path) == 0) store->assign(param, from.at(param.path).value);
+        if (rule_of(name + "." + param.path).lr == 0) store->assign(param, from.at(param.path).value);
       }
     }
   }

@@ -32,7 +32,7 @@ class Lora : public DenoiserMethod {
       for (const adapters::Adapter::Part& part : bound.adapter->parts()) {
         part.tensor->set_requires_grad(true);
         const double factor = part.name == "lora_up.weight" ? lora().lora_plus : 1;
-        all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.lr * factor});
+        all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.rule.lr * factor, bound.rule.from, bound.rule.until});
       }
     }
     return all;
@@ -99,6 +99,7 @@ class Lora : public DenoiserMethod {
             {"ss_sd_model_name", config_.model.path},
             {"ss_steps", std::to_string(config_.steps)},
             {"ss_seed", std::to_string(config_.seed)},
+            {"ss_clip_skip", config_.text.clip_skip > 0 ? std::to_string(config_.text.clip_skip) : "None"},
             {"ss_learning_rate", fmt::format("{}", optim::learning_rate(config_.optimizer))},
             {"ss_resolution", fmt::format("({0}, {0})", config_.data.resolution)},
             {"modelspec.sai_model_spec", "1.0.1"},

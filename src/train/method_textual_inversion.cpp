@@ -84,9 +84,8 @@ class TextualInversion : public DenoiserMethod {
 
  protected:
   bool text_encoder_changes() const override { return true; }
-  generate::TextOptions text_options() const override {
-    return {.syntax = generate::PromptSyntax::plain,
-            .names = active_ ? active_->names() : std::vector<std::vector<models::NamedTokens>>()};
+  std::vector<std::vector<models::NamedTokens>> learned_words() const override {
+    return active_ ? active_->names() : std::vector<std::vector<models::NamedTokens>>();
   }
 
  private:

@@ -8,6 +8,7 @@
 #include "data/cache.h"
 #include "generate/text_states.h"
 #include "models/model.h"
+#include "train/config.h"
 #include "train/method.h"
 
 namespace emulsion::train {
@@ -28,10 +29,11 @@ models::Model loaded_model(const RunConfig& config);
 
 at::ScalarType dtype_of(ComputeDtype dtype);
 
-/// The trainables of whole parts. `prefix` is what their file puts before every name; `rate` says by how much a weight's learning
-/// rate is multiplied, by its path: with 0 it is left out.
-void add_trainables(nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into,
-                    const std::function<double(const std::string& path)>& rate = [](const std::string&) { return 1.0; });
+/// The trainables of whole parts. `prefix` is what their file puts before every name; `rule` says at which rate and when a weight
+/// trains, by its path: with a rate of 0 it is left out.
+void add_trainables(
+    nn::ParamStore& store, const std::string& prefix, std::vector<Trainable>& into,
+    const std::function<WeightRule(const std::string& path)>& rule = [](const std::string&) { return WeightRule{.lr = 1}; });
 
 /// Methods that train a denoiser: latents from pictures or from the cache, text states, previews by drawing.
 class DenoiserMethod : public Method {
@@ -54,8 +56,8 @@ class DenoiserMethod : public Method {
  protected:
   /// Whether what the text encoders say changes during the run, so that their states cannot be kept.
   virtual bool text_encoder_changes() const = 0;
-  /// How captions are read.
-  virtual generate::TextOptions text_options() const { return {.syntax = generate::PromptSyntax::plain}; }
+  /// Words with vectors of their own, for each encoder.
+  virtual std::vector<std::vector<models::NamedTokens>> learned_words() const { return {}; }
 
   RunConfig config_;
   models::Model model_;
@@ -66,6 +68,7 @@ class DenoiserMethod : public Method {
   void cache_texts(const data::BatchSource& source, Reporter& reporter);
   Tensor moments(const data::Batch& batch);
   void draw_noise(const std::vector<int64_t>& draws, DenoisingInputs& in) const;
+  generate::TextOptions text_options() const;  // how captions are read
   models::Conditioning conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions);
 
   Denoising denoising_;

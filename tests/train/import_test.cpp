@@ -75,7 +75,8 @@ TEST_F(ImportTest, ACommandLineOfKohyaArrives) {
   EXPECT_EQ(c.objective.loss, diffusion::PointwiseLoss::huber);
   EXPECT_EQ(c.objective.max_timestep, 899);
   EXPECT_EQ(c.seed, 42);
-  for (const char* left : {"--xformers", "--clip_skip = 2", "block_dims=2,2", "fp16", "512,768"})
+  EXPECT_EQ(c.text.clip_skip, 2);
+  for (const char* left : {"--xformers", "block_dims=2,2", "fp16", "512,768"})
     EXPECT_NE(reason_for(imported, left), "") << left;
   EXPECT_NO_THROW(validate(c));
 }

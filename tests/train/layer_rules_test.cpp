@@ -72,6 +72,28 @@ TEST(LayerRulesTest, ARateChangesTheStepOfItsLayersAlone) {
   for (const auto& [name, distance] : still) EXPECT_FALSE(name.starts_with("mid_block.")) << name;
 }
 
+TEST(LayerRulesTest, LayersTrainBetweenTheirSteps) {
+  DiffusionMethod diffusion;
+  diffusion.layers = {{.pattern = "text_encoder.*", .lr = 1, .until = 2}, {.pattern = "unet.*", .lr = 1, .from = 1}};
+  RunConfig config = test::in_memory(diffusion);
+  config.optimizer = optim::AdamWConfig{.lr = 1e-2};
+  const auto method = make_diffusion_method(config, test::tiny_model());
+  Learner learner(config, *method);
+  for (int64_t step = 0; step < 4; ++step) {
+    std::map<std::string, Tensor> before;
+    for (const Trainable& trainable : learner.trainables()) {
+      before[trainable.name] = trainable.place->detach().clone();
+      trainable.place->mutable_grad() = at::ones_like(*trainable.place);
+    }
+    learner.update(step);
+    for (const Trainable& trainable : learner.trainables()) {
+      const bool text = trainable.name.starts_with("text_model.");
+      EXPECT_EQ(at::equal(before[trainable.name], trainable.place->detach()), text ? step >= 2 : step < 1)
+          << trainable.name << " " << step;
+    }
+  }
+}
+
 TEST(LayerRulesTest, StillWeightsAreWrittenAsTheyWereReadInAnyDtype) {
   const test::TempFolder temp;
   test::write_pictures(temp / "pictures");

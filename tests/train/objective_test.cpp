@@ -233,6 +233,20 @@ TEST(DenoisingTest, CaptionsThatVaryAreEncodedAsTheyCome) {
   }
 }
 
+TEST(DenoisingTest, CaptionsAreReadAsTheRunSays) {
+  data::Batch batch = batch_of(0, 2);
+  batch.captions = {"a (b:1.5)", "c"};
+  const auto loss = [&](const TextConfig& text) {
+    RunConfig config = test::in_memory(DiffusionMethod{});
+    config.text = text;
+    return make_diffusion_method(config, test::tiny_model())->loss(batch, {}).per_sample.detach();
+  };
+  const Tensor plain = loss({}), weighted = loss({.weighted = true}), skipped = loss({.clip_skip = 2});
+  EXPECT_GT((plain - weighted).abs()[0].item<double>(), 1e-6);
+  EXPECT_TRUE(test::close(plain[1], weighted[1], 1e-6));  // nothing to weigh
+  EXPECT_GT((plain - skipped).abs().min().item<double>(), 1e-6);
+}
+
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {
   const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());
   const auto value = [&](const data::Batch& batch, int64_t step) {

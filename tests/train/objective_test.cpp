@@ -241,10 +241,11 @@ TEST(DenoisingTest, CaptionsAreReadAsTheRunSays) {
     config.text = text;
     return make_diffusion_method(config, test::tiny_model())->loss(batch, {}).per_sample.detach();
   };
-  const Tensor plain = loss({}), weighted = loss({.weighted = true}), skipped = loss({.clip_skip = 2});
+  const Tensor plain = loss({}), weighted = loss({.weighted = true});
   EXPECT_GT((plain - weighted).abs()[0].item<double>(), 1e-6);
   EXPECT_TRUE(test::close(plain[1], weighted[1], 1e-6));  // nothing to weigh
-  EXPECT_GT((plain - skipped).abs().min().item<double>(), 1e-6);
+  // The tiny text encoder has one layer.
+  EXPECT_NE(test::error_message([&] { loss({.clip_skip = 2}); }).find("clip skip 2"), std::string::npos);
 }
 
 TEST(DenoisingTest, RandomnessBelongsToTheDrawAndTheStep) {

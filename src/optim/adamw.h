@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "optim/config_fields.h"
 #include "optim/optimizer.h"
 
 namespace emulsion::optim {
@@ -23,11 +24,9 @@ struct AdamWConfig {
   double state_bytes() const { return 8; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
-    v("beta1", beta1, "Decay of the gradient's moving average.").min(0).below(1);
-    v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
-    v("eps", eps, "Added to the denominator of the update.").min(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    rate_field(v, lr);
+    moment_fields(v, beta1, beta2, eps);
+    decay_field(v, weight_decay);
     v("decay_norms_and_biases", decay_norms_and_biases,
       "Whether weight decay also shrinks norms and biases, as in diffusers and kohya's scripts.");
   }

@@ -22,11 +22,11 @@ struct SgdConfig {
   double state_bytes() const { return momentum > 0 ? 4 : 0; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
+    rate_field(v, lr);
     v("momentum", momentum, "Decay of the sum of gradients; 0: none.").min(0).below(1);
     v("nesterov", nesterov, "Look one step ahead (Nesterov); needs momentum.");
     v("weight_decay", weight_decay, "Times the weight is added to the gradient.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -43,11 +43,11 @@ struct LionConfig {
   double state_bytes() const { return 4; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
+    rate_field(v, lr);
     v("beta1", beta1, "Share of the moving average in the update.").min(0).below(1);
     v("beta2", beta2, "Decay of the gradient's moving average.").min(0).below(1);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    decay_field(v, weight_decay);
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -75,11 +75,11 @@ struct AdafactorConfig {
     v("eps1", eps1, "Added to squared gradients.").min(0);
     v("eps2", eps2, "Least size of a weight for scale_parameter.").min(0);
     v("clip_threshold", clip_threshold, "Root mean square above which an update is scaled down.").above(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    decay_field(v, weight_decay);
     v("scale_parameter", scale_parameter, "Learning rate times the root mean square of the weight.");
     v("relative_step", relative_step, "Learning rate min(0.01, 1 / sqrt(step)); set lr = 1 beside it.");
     v("warmup_init", warmup_init, "Relative steps begin at 1e-6 and rise with the step.");
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -113,7 +113,7 @@ struct ProdigyConfig {
     v("d0", d0, "First estimate of the distance.").above(0);
     v("d_coef", d_coef, "Factor of the estimate; 0.5 for smaller steps, 2 for larger ones.").above(0);
     v("growth_rate", growth_rate, "Most by which the estimate grows in a step; 0: without limit.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -133,15 +133,15 @@ struct CameConfig {
   double state_bytes() const { return 4; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
+    rate_field(v, lr);
     v("beta1", beta1, "Decay of the update's moving average.").min(0).below(1);
     v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
     v("beta3", beta3, "Decay of the moving average of the update's instability.").min(0).below(1);
     v("eps1", eps1, "Added to squared gradients.").min(0);
     v("eps2", eps2, "Added to the instability.").min(0);
     v("clip_threshold", clip_threshold, "Root mean square above which an update is scaled down.").above(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    decay_field(v, weight_decay);
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -160,14 +160,14 @@ struct AdanConfig {
   double state_bytes() const { return 16; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
+    rate_field(v, lr);
     v("beta1", beta1, "Decay of the gradient's moving average.").min(0).below(1);
     v("beta2", beta2, "Decay of the moving average of gradient differences.").min(0).below(1);
     v("beta3", beta3, "Decay of the squared gradient's moving average.").min(0).below(1);
     v("eps", eps, "Added to the denominator of the update.").min(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    decay_field(v, weight_decay);
     v("proximal", proximal, "Shrinks by 1 / (1 + lr * weight_decay) after the update, instead of 1 - lr * weight_decay before it.");
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -185,12 +185,10 @@ struct StableAdamWConfig {
   double state_bytes() const { return 8; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
-    v("beta1", beta1, "Decay of the gradient's moving average.").min(0).below(1);
-    v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
-    v("eps", eps, "Added to the denominator of the update.").min(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    rate_field(v, lr);
+    moment_fields(v, beta1, beta2, eps);
+    decay_field(v, weight_decay);
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -209,13 +207,11 @@ struct AdamW8bitConfig {
   double state_bytes() const { return 2; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
-    v("beta1", beta1, "Decay of the gradient's moving average.").min(0).below(1);
-    v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
-    v("eps", eps, "Added to the denominator of the update.").min(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    rate_field(v, lr);
+    moment_fields(v, beta1, beta2, eps);
+    decay_field(v, weight_decay);
     v("least_size", least_size, "Smaller tensors keep averages in float32.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -244,7 +240,7 @@ struct MuonConfig {
   double state_bytes() const { return 4; }
   template <class V>
   void fields(V& v) {
-    v("lr", lr, "Learning rate, before the schedule.").min(0);
+    rate_field(v, lr);
     v("momentum", momentum, "Decay of a matrix gradient's moving average.").min(0).below(1);
     v("nesterov", nesterov, "Look one step ahead (Nesterov).");
     v("iterations", iterations, "Newton-Schulz iterations towards an orthogonal matrix.").min(1).max(99);
@@ -257,8 +253,8 @@ struct MuonConfig {
     v("adamw_lr_factor", adamw_lr_factor, "Times lr: the learning rate of what AdamW trains.").min(0);
     v("adamw_names", adamw_names,
       "Matrices with one of these in their name train by AdamW: first and last layers, tables of words.");
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    decay_field(v, weight_decay);
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -282,10 +278,10 @@ struct ScheduleFreeConfig {
     v("beta1", beta1, "Share of the average in the point at which gradients are taken.").min(0).below(1);
     v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
     v("eps", eps, "Added to the denominator of the update.").min(0);
-    v("weight_decay", weight_decay, "Shrinks weights by lr * weight_decay per step.").min(0);
+    decay_field(v, weight_decay);
     v("r", r, "A step counts in the average by its number to this power.").min(0);
     v("weight_lr_power", weight_lr_power, "And by the largest learning rate so far to this power.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 
@@ -307,15 +303,13 @@ struct DAdaptAdamConfig {
   template <class V>
   void fields(V& v) {
     v("lr", lr, "Factor of the learning rate that is found, before the schedule.").min(0);
-    v("beta1", beta1, "Decay of the gradient's moving average.").min(0).below(1);
-    v("beta2", beta2, "Decay of the squared gradient's moving average.").min(0).below(1);
-    v("eps", eps, "Added to the denominator of the update.").min(0);
+    moment_fields(v, beta1, beta2, eps);
     v("weight_decay", weight_decay, "Times the weight is added to the gradient, or shrinks weights where decoupled.").min(0);
     v("decoupled", decoupled, "Weight decay as AdamW has it.");
     v("bias_correction", bias_correction, "Corrects the moments for their start at 0, as Adam does.");
     v("d0", d0, "First estimate of the distance.").above(0);
     v("growth_rate", growth_rate, "Most by which the estimate grows in a step; 0: without limit.").min(0);
-    v("decay_norms_and_biases", decay_norms_and_biases, "Whether weight decay also shrinks norms and biases.");
+    exemption_field(v, decay_norms_and_biases);
   }
 };
 

@@ -100,9 +100,13 @@ class OnInput : public nn::LeafAdapter {
 
 }  // namespace
 
+bool Mlp::activates_after(const Layer& layer) const {
+  if (layer.norm || activation == Activation::linear) return false;
+  const auto last = std::ranges::find_if(layers.rbegin(), layers.rend(), [](const Layer& other) { return !other.norm; });
+  return activate_output || &layer != &*last;
+}
+
 Tensor Mlp::operator()(const Tensor& x) const {
-  const auto is_linear = [](const Layer& layer) { return !layer.norm; };
-  auto left = std::ranges::count_if(layers, is_linear);
   Tensor y = x;
   for (const Layer& layer : layers) {
     const Tensor weight = layer.weight.to(x.scalar_type()), bias = layer.bias.to(x.scalar_type());
@@ -111,20 +115,18 @@ Tensor Mlp::operator()(const Tensor& x) const {
       continue;
     }
     y = nn::linear(y, weight, bias);
-    if (--left > 0 || activate_output) y = activated(activation, y);
+    if (activates_after(layer)) y = activated(activation, y);
   }
   return y;
 }
 
 std::vector<std::pair<std::string, Tensor*>> Mlp::parts() {
   std::vector<std::pair<std::string, Tensor*>> all;
-  auto left = std::ranges::count_if(layers, [](const Layer& layer) { return !layer.norm; });
   int64_t number = 0;
   for (Layer& layer : layers) {
     all.emplace_back(fmt::format("linear.{}.weight", number), &layer.weight);
     all.emplace_back(fmt::format("linear.{}.bias", number++), &layer.bias);
-    const bool active = !layer.norm && activation != Activation::linear && (--left > 0 || activate_output);
-    if (active) ++number;  // an activation is a part of its own
+    if (activates_after(layer)) ++number;  // an activation is a part of its own
   }
   return all;
 }

@@ -81,6 +81,9 @@ struct Mlp {
   Tensor operator()(const Tensor& x) const;
   /// The tensors as torch.nn.Sequential counts its parts: "linear.0.weight", ...
   std::vector<std::pair<std::string, Tensor*>> parts();
+
+ private:
+  bool activates_after(const Layer& layer) const;
 };
 
 /// The networks of one file: per width one before the keys and one before the values.

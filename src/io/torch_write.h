@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -20,11 +19,16 @@ struct PythonValue {
   struct Tuple {
     std::vector<PythonValue> items;
   };
+  struct Item;
   struct Dict {
-    std::vector<std::pair<PythonValue, PythonValue>> items;
+    std::vector<Item> items;
   };
   struct None {};
   std::variant<None, bool, int64_t, double, std::string, Tensor, List, Tuple, Dict> value;
+};
+
+struct PythonValue::Item {
+  PythonValue key, value;
 };
 
 /// A file of torch.save's format (a ZIP archive, protocol 2), replaced atomically; torch.load reads it with weights_only, too.

@@ -1,5 +1,7 @@
 #include "weights/hypernetwork_file.h"
 
+#include <fmt/ranges.h>
+
 #include <array>
 #include <charconv>
 #include <map>
@@ -110,14 +112,14 @@ void save_hypernetwork(const std::filesystem::path& path, Hypernetwork& network,
     PythonValue::Tuple sides;
     for (Mlp& mlp : pair) {
       PythonValue::Dict tensors;
-      for (const auto& [name, tensor] : mlp.parts()) tensors.items.emplace_back(text(name), PythonValue{*tensor});
+      for (const auto& [name, tensor] : mlp.parts()) tensors.items.push_back({text(name), PythonValue{*tensor}});
       sides.items.push_back(PythonValue{std::move(tensors)});
     }
-    root.items.emplace_back(PythonValue{width}, PythonValue{std::move(sides)});
+    root.items.push_back({PythonValue{width}, PythonValue{std::move(sides)}});
   }
   PythonValue::List structure;
   for (const double multiple : facts.config.structure) structure.items.push_back(PythonValue{multiple});
-  const auto say = [&](const char* key, PythonValue value) { root.items.emplace_back(text(key), std::move(value)); };
+  const auto say = [&](const char* key, PythonValue value) { root.items.push_back({text(key), std::move(value)}); };
   say("step", PythonValue{facts.steps});
   say("name", text(facts.name));
   say("layer_structure", PythonValue{std::move(structure)});

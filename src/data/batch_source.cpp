@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "data/loader.h"
+#include "data/masks.h"
 #include "io/image.h"
 
 namespace emulsion::data {
@@ -65,6 +66,16 @@ void write_pixels(const Tensor& image, Size size, const Choices& choices, float*
   }
 }
 
+// Writes the part of `mask` (uint8 [h,w]) that `choices` name as [size.height,size.width] float in [0, 1] to `out`.
+void write_mask(const Tensor& mask, Size size, const Choices& choices, float* out) {
+  const Corner cut = corner({mask.size(1), mask.size(0)}, size, choices);
+  const uint8_t* base = mask.const_data_ptr<uint8_t>() + cut.top * mask.size(1) + cut.left;
+  for (int64_t y = 0; y < size.height; ++y) {
+    const uint8_t* row = base + y * mask.size(1);
+    for (int64_t x = 0; x < size.width; ++x) *out++ = static_cast<float>(row[choices.flip ? size.width - 1 - x : x]) / 255.0f;
+  }
+}
+
 }  // namespace
 
 // Resized pictures by sample, until the budget is spent.
@@ -97,7 +108,8 @@ BatchSource::BatchSource(const Index& index, const DataConfig& config, const Bat
       config_(config),
       plan_(plan),
       seed_(seed),
-      cache_(std::make_unique<Cache>(index.samples.size(), memory_budget)) {}
+      cache_(std::make_unique<Cache>(index.samples.size(), memory_budget)),
+      masks_(std::make_unique<Cache>(index.samples.size(), memory_budget / 4)) {}
 
 BatchSource::~BatchSource() = default;
 
@@ -121,6 +133,30 @@ Tensor BatchSource::resized(int64_t sample) const {
   return picture;
 }
 
+Tensor BatchSource::resized_mask(int64_t sample) const {
+  if (Tensor kept = masks_->find(sample); kept.defined()) return kept;
+  const Size size = plan_.fit(sample).resized;
+  const Tensor mask = read_mask(index_.samples[static_cast<size_t>(sample)]);
+  const Tensor fitted = io::resize_image(mask.unsqueeze(-1), size.width, size.height).squeeze(-1).contiguous();
+  masks_->keep(sample, fitted);
+  return fitted;
+}
+
+/// [B,1,H,W], undefined where no sample of the batch has a mask.
+Tensor BatchSource::masks(const Batch& batch) const {
+  Tensor all;
+  const Size size = plan_.fit(batch.samples.front()).size;
+  for (size_t i = 0; i < batch.samples.size(); ++i) {
+    const Choices choices = choose(config_, seed_, batch.draws[i]);
+    if (index_.samples[static_cast<size_t>(batch.samples[i])].mask.empty() || choices.unmasked) continue;
+    if (!all.defined()) all = at::ones({static_cast<int64_t>(batch.samples.size()), 1, size.height, size.width}, at::kFloat);
+    with_context(fmt::format("loading the mask of {}", batch.ids[i]), [&] {
+      write_mask(resized_mask(batch.samples[i]), size, choices, all[static_cast<int64_t>(i)].data_ptr<float>());
+    });
+  }
+  return all;
+}
+
 Batch BatchSource::load_without_pixels(int64_t batch_index) const {
   Batch batch;
   batch.index = batch_index;
@@ -137,6 +173,7 @@ Batch BatchSource::load_without_pixels(int64_t batch_index) const {
     sizes.push_back(at::tensor(size_ids(sample, plan_.fit(item.sample), choices)));
   }
   batch.size_ids = at::stack(sizes);
+  batch.masks = masks(batch);
   return batch;
 }
 
@@ -191,7 +228,7 @@ Batch part_of(const Batch& batch, int64_t first, int64_t count) {
   const auto rows = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
   return {batch.index,       rows(batch.pixels), part(batch.captions), part(batch.samples),
           part(batch.draws), part(batch.ids),    part(batch.flipped),  part(batch.weights),
-          rows(batch.size_ids)};
+          rows(batch.size_ids), rows(batch.masks)};
 }
 
 }  // namespace emulsion::data

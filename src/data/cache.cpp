@@ -26,14 +26,6 @@ constexpr std::string_view kFirstLine = "emulsion cache 1\n";
 constexpr uint32_t kMark = 0x43524543;  // "CERC"
 constexpr uint32_t kLongestText = 1 << 20;
 
-struct Head {
-  uint32_t mark = kMark;
-  uint32_t text_bytes = 0;
-  uint64_t data_bytes = 0;
-  uint64_t text_check = 0;
-  uint64_t data_check = 0;
-};
-
 // FNV-1a over 64-bit words, the last one padded with zeros, and the length.
 uint64_t checksum(const char* data, size_t size) {
   uint64_t hash = 0xCBF29CE484222325ULL ^ size;
@@ -151,6 +143,13 @@ class TensorCache::File {
   const std::filesystem::path& file() const { return path_; }
 
  private:
+  struct Head {
+    uint32_t mark = kMark;
+    uint32_t text_bytes = 0;
+    uint64_t data_bytes = 0;
+    uint64_t text_check = 0;
+    uint64_t data_check = 0;
+  };
   struct Entry {
     uint64_t at = 0;
     Head head;

@@ -58,6 +58,7 @@ Choices choose(const DataConfig& config, uint64_t seed, int64_t draw) {
       channel = static_cast<uint8_t>(255 * (kDarkest + (1 - kDarkest) * stream.uniform()) + 0.5);
     }
   }
+  out.unmasked = stream.uniform() < config.unmasked_probability;
   return out;
 }
 

@@ -24,6 +24,7 @@ struct SourceConfig {
   std::string caption_prefix;
   std::string trigger;
   std::vector<std::string> templates;
+  std::string mask;
 
   template <class V>
   void fields(V& v) {
@@ -41,6 +42,9 @@ struct SourceConfig {
       "Sentences that captions are made into, one at random each time: [name] or [trigger] is the trigger, [filewords] the "
       "caption, as "
       "in AUTOMATIC1111. \"object\" and \"style\" stand for ready lists (Gal et al. 2022).");
+    v("mask", mask,
+      "Which parts of its pictures count for the loss: \"alpha\" (what is transparent does not), \"beside\" (NAME-masklabel.png "
+      "beside each picture; white counts), or a folder of masks with the pictures' names. Empty: everything counts.");
   }
 };
 
@@ -56,6 +60,7 @@ struct DataConfig {
   double flip = 0;
   std::string background = "#ffffff";
   double random_background = 0;
+  double unmasked_probability = 0;
   double caption_dropout = 0;
   double tag_dropout = 0;
   bool shuffle_tags = false;
@@ -87,6 +92,9 @@ struct DataConfig {
     v("background", background, "Colour under transparent pixels, #rrggbb.");
     v("random_background", random_background,
       "Probability of a random light colour under transparent pixels instead.")
+        .min(0)
+        .max(1);
+    v("unmasked_probability", unmasked_probability, "Probability of training a whole picture in spite of its mask.")
         .min(0)
         .max(1);
     v("caption_dropout", caption_dropout, "Probability of training with an empty caption.")

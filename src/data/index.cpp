@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/captions.h"
+#include "data/masks.h"
 #include "io/hash.h"
 #include "io/image.h"
 
@@ -131,7 +132,9 @@ class SourceScan {
     if (source_.caption.empty()) {
       for (const auto& file : listing.metadata) read_metadata(file, metadata_, index_.problems);
     }
-    for (const auto& picture : listing.pictures) add(picture);
+    for (const auto& picture : listing.pictures) {
+      if (!is_mask(source_, picture)) add(picture);
+    }
   }
 
  private:
@@ -156,6 +159,10 @@ class SourceScan {
         return;
       }
       sample.captions = std::move(caption.captions);
+      const MaskResult mask = find_mask(source_, sample);
+      if (mask.problem) index_.problems.push_back(*mask.problem);
+      if (!mask.usable) return;
+      sample.mask = mask.path;
     } catch (const Error& error) {
       index_.problems.push_back(
           {picture, picture.string(), error.what(), "picture left out; replace it, or delete it"});
@@ -251,6 +258,7 @@ void check_pictures(Index& index, Reporter& reporter, int threads) {
     for (size_t i; !stopped && (i = next++) < count;) {
       try {
         io::read_image(index.samples[i].path);
+        if (!index.samples[i].mask.empty()) read_mask(index.samples[i]);
       } catch (const std::exception& error) {
         failures[i] = error.what();
       }

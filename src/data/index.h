@@ -21,6 +21,7 @@ struct Sample {
   bool has_alpha = false;
   int64_t repeats = 1;  // per epoch
   double weight = 1;    // of its loss
+  std::filesystem::path mask;  // which parts count; the picture itself: its alpha; empty: all
 };
 
 /// A file that is left out, or used other than its owner may expect.

@@ -24,6 +24,7 @@ struct Batch {
   /// [B,6] float32, what SDXL is told: original height and width, top and left of the crop in the resized (and flipped)
   /// picture, height and width of the crop.
   Tensor size_ids;
+  Tensor masks;  // [B,1,H,W] float32, 0 to 1: what counts for the loss; undefined: everything
 };
 
 /// Samples `first` to `first + count`; the tensors are views.
@@ -35,6 +36,7 @@ struct Choices {
   double crop_x = 0.5, crop_y = 0.5;  // where in the room that cutting leaves, 0 to 1
   bool random_background = false;
   std::array<uint8_t, 3> background = {255, 255, 255};
+  bool unmasked = false;
 };
 Choices choose(const DataConfig& config, uint64_t seed, int64_t draw);
 
@@ -73,12 +75,16 @@ class BatchSource {
   /// uint8 [h,w,3], or [h,w,4] premultiplied where a random background needs the alpha.
   Tensor resized(int64_t sample) const;
   Tensor decode(int64_t sample) const;
+  /// uint8 [h,w], of the resized picture's size.
+  Tensor resized_mask(int64_t sample) const;
+  Tensor masks(const Batch& batch) const;
 
   const Index& index_;
   DataConfig config_;
   const BatchPlan& plan_;
   uint64_t seed_;
   std::unique_ptr<Cache> cache_;
+  std::unique_ptr<Cache> masks_;
 };
 
 /// Hands out the batches from `first` on, in order, prepared by `threads` background threads of low

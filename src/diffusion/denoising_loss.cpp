@@ -7,6 +7,7 @@
 namespace emulsion::diffusion {
 namespace {
 
+constexpr double kSmallestArea = 1e-5;  // of a mask: one that is black everywhere gives no loss, not 0 / 0
 constexpr double kLargestSnr = 1000;  // of debiased, scale_v_loss and v_like_loss
 
 /// Weight of the error of what the network predicts, from the weight of the epsilon error. Without
@@ -110,10 +111,15 @@ Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& targe
 }
 
 Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
-                     const Tensor& target, const NoiseLevels& levels) {
-  const Tensor errors = pointwise_loss(config.loss, out, target, huber_threshold(config, levels));
+                     const Tensor& target, const NoiseLevels& levels, const Tensor& mask) {
   // A sum to a single number is cut by the number of threads; one per channel is not.
-  return errors.mean({2, 3}).mean(1) * loss_weight(config, prediction, levels.snr);
+  const auto mean = [](const Tensor& values) { return values.mean({2, 3}).mean(1); };
+  const Tensor errors = pointwise_loss(config.loss, out, target, huber_threshold(config, levels));
+  const Tensor weight = loss_weight(config, prediction, levels.snr);
+  if (!mask.defined()) return mean(errors) * weight;
+  const Tensor counts = mask.to(errors.options()).clamp_min(config.unmasked_weight);
+  const Tensor masked = mean(errors * counts) * weight;
+  return config.normalize_masked_area ? masked / mean(counts).clamp_min(kSmallestArea) : masked;
 }
 
 }  // namespace emulsion::diffusion

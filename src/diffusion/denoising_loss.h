@@ -58,8 +58,11 @@ Tensor pointwise_loss(PointwiseLoss kind, const Tensor& out, const Tensor& targe
 
 /// The objective's value for each sample: mean of pointwise_loss over C, h, w times loss_weight.
 ///
-/// Shapes:  `out`, `target` [B,C,h,w]. Returns [B], float32. Differentiable in `out`.
+/// With a mask, each place counts max(mask, unmasked_weight), and with normalize_masked_area the mean is divided by the mean
+/// of that. sd-scripts' masked loss: no least weight, no division; ai-toolkit's: divided; OneTrainer's: 0.1, divided by choice.
+///
+/// Shapes:  `out`, `target` [B,C,h,w]; `mask` [B,1,h,w], 0 to 1, or undefined. Returns [B], float32. Differentiable in `out`.
 Tensor sample_losses(const ObjectiveConfig& config, Prediction prediction, const Tensor& out,
-                     const Tensor& target, const NoiseLevels& levels);
+                     const Tensor& target, const NoiseLevels& levels, const Tensor& mask = {});
 
 }  // namespace emulsion::diffusion

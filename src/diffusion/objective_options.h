@@ -83,6 +83,8 @@ struct ObjectiveConfig {
   double huber_c = 0.1;
   HuberSchedule huber_schedule = HuberSchedule::constant;
   double huber_scale = 1;
+  double unmasked_weight = 0;
+  bool normalize_masked_area = false;
 
   template <class V>
   void fields(V& v) {
@@ -147,6 +149,11 @@ struct ObjectiveConfig {
       "How that difference changes with the noise: constant, or falling from 1 to huber_c, "
       "exponentially in the timestep or with the signal-to-noise ratio.");
     v("huber_scale", huber_scale, "Factor of that difference, whatever the schedule.").above(0);
+    v("unmasked_weight", unmasked_weight, "What counts at least where a picture's mask says 0 (data.sources.mask).")
+        .min(0)
+        .max(1);
+    v("normalize_masked_area", normalize_masked_area,
+      "Divide a sample's masked loss by its mask's mean, so that a small area counts as much as a whole picture.");
   }
 };
 

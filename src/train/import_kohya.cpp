@@ -100,7 +100,7 @@ const std::map<std::string, std::string>& kohya_left() {
       {"in_json", "metadata.jsonl beside the pictures is read"},
       {"color_aug", kNotBuilt},
       {"face_crop_aug_range", kNotBuilt},
-      {"masked_loss", kNotBuilt},
+      {"masked_loss", "give alpha_mask or conditioning_data_dir with it, or data.sources.mask"},
       {"token_warmup_step", kNotBuilt},
       {"token_warmup_min", kNotBuilt},
       {"scale_weight_norms", kNotBuilt},
@@ -114,6 +114,14 @@ const std::map<std::string, std::string>& kohya_left() {
       {"save_state", "the whole state is always saved"},
       {"save_last_n_steps", "give checkpoint.keep"}};
   return all;
+}
+
+void carry_masks(Carrier& carrier) {
+  const auto folder = carrier.take("conditioning_data_dir");
+  const bool alpha = carrier.take_flag("alpha_mask");
+  if (!folder && !alpha) return;
+  carrier.set("data.sources.0.mask", folder.value_or("alpha"), folder ? "conditioning_data_dir" : "alpha_mask");
+  carrier.take("masked_loss");
 }
 
 void carry_network(Carrier& carrier, RunConfig& config) {
@@ -184,6 +192,7 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
   carrier.take("LoRA_type");
   RunConfig& config = carrier.result.config;
   config.data.sources = {{}};
+  carry_masks(carrier);
   // What its scripts take where nothing is said.
   config.batch_size = 1;
   config.steps = 1600;

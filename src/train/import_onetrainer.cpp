@@ -46,6 +46,12 @@ Imported from_onetrainer(Settings settings) {
   if (const auto dtype = carrier.take("train_dtype")) carrier.set("dtype", numeric_type(lower(*dtype)), "train_dtype");
   carrier.set("data.buckets", carrier.take_flag("aspect_ratio_bucketing") ? "true" : "false", "aspect_ratio_bucketing");
   if (const auto ema = carrier.take("ema"); ema && *ema != "OFF") carrier.set("ema.enabled", "true", "ema");
+  if (carrier.take_flag("masked_training")) {
+    carrier.set("data.sources.0.mask", "beside", "masked_training");
+    carrier.carry("unmasked_probability", "data.unmasked_probability");
+    carrier.carry("unmasked_weight", "objective.unmasked_weight");
+    carrier.carry("normalize_masked_area_loss", "objective.normalize_masked_area");
+  }
   const std::string weighting = carrier.take("loss_weight_fn").value_or("CONSTANT");
   const auto strength = carrier.take("loss_weight_strength");
   if (weighting == "MIN_SNR_GAMMA") {
@@ -75,8 +81,7 @@ Imported from_onetrainer(Settings settings) {
   carrier.leave_rest({{"epochs", "steps count here: set steps to epochs x pictures / batch size"},
                       {"concept_file_name", "give its folders as [[data.sources]]"},
                       {"sample_definition_file_name", "give its prompts as preview.prompts"},
-                      {"gradient_checkpointing", "found out in the first step: as few blocks as the memory needs"},
-                      {"masked_training", kNotBuilt}},
+                      {"gradient_checkpointing", "found out in the first step: as few blocks as the memory needs"}},
                      {}, /*strict=*/false);
   return std::move(carrier.result);
 }

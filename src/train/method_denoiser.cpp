@@ -208,6 +208,7 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
                                              count, total * config_.accumulate, denoising_.schedule.size());
   in.conditioning = conditioning(batch, whole.captions);
   if (!batch.weights.empty()) in.weights = at::tensor(batch.weights, at::kFloat);
+  if (batch.masks.defined()) in.mask = at::adaptive_avg_pool2d(batch.masks, in.latents.sizes().slice(2)).to(in.latents.device());
   return denoising_(model_.unet->net, in);
 }
 

@@ -18,7 +18,7 @@ Loss Denoising::operator()(const models::UNet& unet, const DenoisingInputs& in) 
   const Tensor x_t = diffusion::add_noise(in.latents, seen, coefficients);
   const Tensor target = diffusion::target(prediction, in.latents, in.noise, coefficients);
   const Tensor out = unet.forward(x_t.to(in.conditioning.context.scalar_type()), in.timesteps, in.conditioning).to(at::kFloat);
-  const Tensor losses = diffusion::sample_losses(options, prediction, out, target, {schedule, in.timesteps});
+  const Tensor losses = diffusion::sample_losses(options, prediction, out, target, {schedule, in.timesteps}, in.mask);
   return {(in.weights.defined() ? losses * in.weights.to(losses.device()) : losses).mean(), losses.detach(), out};
 }
 

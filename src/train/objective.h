@@ -26,6 +26,7 @@ struct DenoisingInputs {
   models::Conditioning conditioning;
   Tensor weights = {};  // [B] float32, of the losses; undefined: 1 each
   Tensor perturbation = {};  // [B, C, h, w] float32: added to the noise that the network sees; undefined: nothing
+  Tensor mask = {};  // [B, 1, h, w] float32, 0 to 1: what counts; undefined: everything
 };
 
 /// What is fixed for all steps of a denoising run.

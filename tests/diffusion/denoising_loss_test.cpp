@@ -217,6 +217,25 @@ TEST(DenoisingLossTest, SampleLossIsTheWeightedMeanOfEachSample) {
   EXPECT_NEAR(losses[1].item<double>(), expected(800, 3, -1), 1e-5);
 }
 
+TEST(DenoisingLossTest, AMaskSaysWhatCounts) {
+  const NoiseSchedule schedule(NoiseScheduleConfig{});
+  const Tensor timesteps = at::tensor({100, 800}, at::kLong), target = at::zeros({2, 2, 1, 2});
+  const Tensor out = at::tensor({1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f, 8.0f}).view({2, 2, 1, 2});
+  const Tensor mask = at::tensor({0.0f, 0.5f, 0.0f, 0.0f}).view({2, 1, 1, 2});
+  const auto expect = [&](const ObjectiveConfig& config, double first, double second) {
+    const Tensor losses = sample_losses(config, Prediction::epsilon, out, target, {schedule, timesteps}, mask);
+    EXPECT_NEAR(losses[0].item<double>(), first, 1e-5 * first);
+    EXPECT_NEAR(losses[1].item<double>(), second, 1e-5 * second);
+  };
+  // sd-scripts: error x mask, mean over all.
+  expect({}, 0.5 * (4 + 16) / 4, 0);
+  // OneTrainer: at least so much everywhere.
+  expect({.unmasked_weight = 0.1}, (0.1 * (1 + 9) + 0.5 * (4 + 16)) / 4, 0.1 * (25 + 36 + 49 + 64) / 4);
+  // ai-toolkit: divided by the mask's mean; a black one gives nothing.
+  expect({.normalize_masked_area = true}, 0.5 * (4 + 16) / 4 / 0.25, 0);
+  expect({.unmasked_weight = 0.1, .normalize_masked_area = true}, (0.1 * 10 + 0.5 * 20) / 4 / 0.3, (25 + 36 + 49 + 64) / 4.0);
+}
+
 TEST(DenoisingLossTest, ALargeSampleHasTheSameBitsOnAnyNumberOfThreads) {
   const NoiseSchedule schedule(NoiseScheduleConfig{});
   const Tensor timesteps = at::tensor({500}, at::kLong), target = at::zeros({1, 4, 128, 128});

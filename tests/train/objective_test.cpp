@@ -215,6 +215,19 @@ TEST(DenoisingTest, OptionsThatDoNotFitTheModelAreRefused) {
                         {"objective.scale_v_loss", "v_prediction"});
 }
 
+TEST(DenoisingTest, TheLossOfAMaskAndOfItsOppositeAreThatOfThePicture) {
+  const auto method = make_diffusion_method(test::in_memory(DiffusionMethod{}), test::tiny_model());
+  const auto losses = [&](const Tensor& masks) {
+    data::Batch batch = batch_of(0, 4);
+    batch.masks = masks;
+    return method->loss(batch, {.step = 3}).per_sample;
+  };
+  const Tensor left = at::cat({at::ones({4, 1, 16, 8}), at::zeros({4, 1, 16, 8})}, 3);
+  const Tensor one = losses(left), other = losses(1 - left), whole = losses({});
+  EXPECT_TRUE(one.gt(0).all().item<bool>() && other.gt(0).all().item<bool>());
+  EXPECT_TRUE(at::allclose(one + other, whole, 1e-5)) << one << other << whole;
+}
+
 TEST(DenoisingTest, CaptionsThatVaryAreEncodedAsTheyCome) {
   const test::TempFolder folder;
   RunConfig config = test::in_memory(LoraMethod{});

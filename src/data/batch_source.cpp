@@ -170,6 +170,7 @@ Batch BatchSource::load_without_pixels(int64_t batch_index) const {
     const Choices choices = choose(config_, seed_, item.draw);
     batch.flipped.push_back(choices.flip);
     batch.weights.push_back(sample.weight);
+    batch.prior_prediction.push_back(sample.prior_prediction);
     sizes.push_back(at::tensor(size_ids(sample, plan_.fit(item.sample), choices)));
   }
   batch.size_ids = at::stack(sizes);
@@ -228,7 +229,7 @@ Batch part_of(const Batch& batch, int64_t first, int64_t count) {
   const auto rows = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
   return {batch.index,       rows(batch.pixels), part(batch.captions), part(batch.samples),
           part(batch.draws), part(batch.ids),    part(batch.flipped),  part(batch.weights),
-          rows(batch.size_ids), rows(batch.masks)};
+          part(batch.prior_prediction), rows(batch.size_ids), rows(batch.masks)};
 }
 
 }  // namespace emulsion::data

@@ -25,6 +25,7 @@ struct SourceConfig {
   std::string trigger;
   std::vector<std::string> templates;
   std::string mask;
+  bool prior_prediction = false;
 
   template <class V>
   void fields(V& v) {
@@ -45,6 +46,9 @@ struct SourceConfig {
     v("mask", mask,
       "Which parts of its pictures count for the loss: \"alpha\" (what is transparent does not), \"beside\" (NAME-masklabel.png "
       "beside each picture; white counts), or a folder of masks with the pictures' names. Empty: everything counts.");
+    v("prior_prediction", prior_prediction,
+      "Train towards what the untouched model predicts for its pictures, not towards the pictures: what they show stays as it is. "
+      "For methods that leave the model's own weights alone.");
   }
 };
 

@@ -146,6 +146,7 @@ class SourceScan {
     const Repeated repeated = repeats_of(relative, root_);
     sample.repeats = source_.repeats * repeated.repeats;
     sample.weight = source_.weight;
+    sample.prior_prediction = source_.prior_prediction;
     std::string format;
     try {
       const auto info = io::probe_image(picture);

@@ -22,6 +22,7 @@ struct Sample {
   int64_t repeats = 1;  // per epoch
   double weight = 1;    // of its loss
   std::filesystem::path mask;  // which parts count; the picture itself: its alpha; empty: all
+  bool prior_prediction = false;  // the untouched model's prediction is the target
 };
 
 /// A file that is left out, or used other than its owner may expect.

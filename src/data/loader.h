@@ -21,6 +21,7 @@ struct Batch {
   std::vector<std::string> ids;
   std::vector<bool> flipped;
   std::vector<double> weights;  // of the losses; none: 1 each
+  std::vector<bool> prior_prediction;  // whether the untouched model's prediction is the target; none: the pictures are
   /// [B,6] float32, what SDXL is told: original height and width, top and left of the crop in the resized (and flipped)
   /// picture, height and width of the crop.
   Tensor size_ids;

@@ -1,5 +1,7 @@
 #include "nn/leaf.h"
 
+#include <utility>
+
 #include "nn/attention_tiled.h"
 #include "nn/direct_convolution.h"
 #include "nn/flops.h"
@@ -8,6 +10,8 @@
 
 namespace emulsion::nn {
 namespace {
+
+thread_local bool untouched = false;
 
 /// A 1 x 1 convolution of whole pictures is a matrix product over their pixels.
 bool is_product(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding) {
@@ -41,6 +45,9 @@ Tensor looked_up(const Tensor& ids, const Tensor& table, const Tensor& rows) {
 
 }  // namespace
 
+WithoutAdapters::WithoutAdapters() : before_(std::exchange(untouched, true)) {}
+WithoutAdapters::~WithoutAdapters() { untouched = before_; }
+
 Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const {
   if (kind == LeafKind::embedding) return at::embedding(weight, x);
   Tensor y = kind == LeafKind::linear ? nn::linear(x, weight, bias) : convolution(x, weight, bias, stride, padding);
@@ -50,7 +57,7 @@ Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) co
 
 Tensor Leaf::forward(const Tensor& x) const {
   const Tensor& bias_value = bias ? bias->value : Tensor();
-  if (adapters.empty()) return apply(x, weight->value, bias_value);
+  if (adapters.empty() || untouched) return apply(x, weight->value, bias_value);
   if (kind == LeafKind::linear && adapters.size() == 1) {
     if (const auto update = adapters[0]->low_rank()) return updated_linear(x, weight->value, bias_value, *update);
   }

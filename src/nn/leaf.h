@@ -55,4 +55,16 @@ struct Leaf {
   Tensor apply(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
 };
 
+/// While it lives, leaves compute on this thread as if nothing changed them: what the untouched model says.
+class WithoutAdapters {
+ public:
+  WithoutAdapters();
+  ~WithoutAdapters();
+  WithoutAdapters(const WithoutAdapters&) = delete;
+  WithoutAdapters& operator=(const WithoutAdapters&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace emulsion::nn

@@ -37,6 +37,12 @@ void validate(const RunConfig& config) {
   rule(!autoencoder || config.priors.empty(), "priors need a method that draws; method.type = \"autoencoder\" does not");
   rule(!autoencoder || std::ranges::all_of(config.data.sources, [](const auto& source) { return source.weight == 1; }),
        "data.sources.weight is not used by method.type = \"autoencoder\"; take it out");
+  rule(!autoencoder || std::ranges::all_of(config.data.sources, [](const auto& source) { return source.mask.empty(); }),
+       "data.sources.mask is not used by method.type = \"autoencoder\"; take it out");
+  const bool untouched = lora || std::holds_alternative<HypernetworkMethod>(config.method);
+  rule(untouched || std::ranges::none_of(config.data.sources, &data::SourceConfig::prior_prediction),
+       "data.sources.prior_prediction needs the untouched model beside what trains; use method.type = \"lora\" or \"hypernetwork\", "
+       "or [[priors]]");
   rule((config.validation.every > 0) != config.validation.sources.empty(),
        "validation.every and [[validation.sources]] belong together; give both or neither");
   rule(config.priors.empty() || !config.model.path.empty(), "priors need a model that knows the class; give model.path");

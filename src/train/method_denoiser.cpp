@@ -7,6 +7,7 @@
 #include "generate/generate.h"
 #include "io/hash.h"
 #include "nn/chance.h"
+#include "nn/leaf.h"
 #include "train/prior.h"
 #include "train/methods.h"
 #include "weights/load_model.h"
@@ -209,7 +210,29 @@ Loss DenoiserMethod::loss(const data::Batch& batch, const StepAddress& address) 
   in.conditioning = conditioning(batch, whole.captions);
   if (!batch.weights.empty()) in.weights = at::tensor(batch.weights, at::kFloat);
   if (batch.masks.defined()) in.mask = at::adaptive_avg_pool2d(batch.masks, in.latents.sizes().slice(2)).to(in.latents.device());
+  ask_untouched(batch, whole.captions, in);
   return denoising_(model_.unet->net, in);
+}
+
+/// Prior prediction: for the samples that want it, what the model says without what trains. Source: OneTrainer's
+/// PRIOR_PREDICTION; the same as ai-toolkit's differential output preservation.
+void DenoiserMethod::ask_untouched(const data::Batch& batch, const std::vector<std::string>& all_captions, DenoisingInputs& in) {
+  std::vector<int64_t> rows;
+  data::Batch few;
+  for (size_t i = 0; i < batch.prior_prediction.size(); ++i) {
+    if (!batch.prior_prediction[i]) continue;
+    rows.push_back(static_cast<int64_t>(i));
+    few.captions.push_back(batch.captions[i]);
+  }
+  if (rows.empty()) return;
+  const at::NoGradGuard no_grad;
+  const nn::WithoutAdapters without_adapters;
+  in.taught = at::tensor(rows, at::kLong).to(in.latents.device());
+  const auto of_rows = [&](const Tensor& all) { return all.defined() ? all.index_select(0, in.taught.to(all.device())) : all; };
+  few.size_ids = of_rows(batch.size_ids);
+  DenoisingInputs question = {of_rows(in.latents), of_rows(in.noise), of_rows(in.timesteps), conditioning(few, all_captions)};
+  question.perturbation = of_rows(in.perturbation);
+  in.teacher = denoising_.predict(model_.unet->net, question);
 }
 
 /// Mean squared error, whatever the objective weighs: figures of differently trained runs can be compared.

@@ -69,6 +69,7 @@ class DenoiserMethod : public Method {
   Tensor moments(const data::Batch& batch);
   void draw_noise(const std::vector<int64_t>& draws, DenoisingInputs& in) const;
   generate::TextOptions text_options() const;  // how captions are read
+  void ask_untouched(const data::Batch& batch, const std::vector<std::string>& all_captions, DenoisingInputs& in);
   models::Conditioning conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions);
 
   Denoising denoising_;

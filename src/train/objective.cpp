@@ -12,12 +12,16 @@ Tensor edge_error(const Tensor& difference) {
 
 }  // namespace
 
-Loss Denoising::operator()(const models::UNet& unet, const DenoisingInputs& in) const {
-  const auto coefficients = schedule.at(in.timesteps);
+Tensor Denoising::predict(const models::UNet& unet, const DenoisingInputs& in) const {
   const Tensor seen = in.perturbation.defined() ? in.noise + in.perturbation : in.noise;
-  const Tensor x_t = diffusion::add_noise(in.latents, seen, coefficients);
-  const Tensor target = diffusion::target(prediction, in.latents, in.noise, coefficients);
-  const Tensor out = unet.forward(x_t.to(in.conditioning.context.scalar_type()), in.timesteps, in.conditioning).to(at::kFloat);
+  const Tensor x_t = diffusion::add_noise(in.latents, seen, schedule.at(in.timesteps));
+  return unet.forward(x_t.to(in.conditioning.context.scalar_type()), in.timesteps, in.conditioning).to(at::kFloat);
+}
+
+Loss Denoising::operator()(const models::UNet& unet, const DenoisingInputs& in) const {
+  const Tensor out = predict(unet, in);
+  Tensor target = diffusion::target(prediction, in.latents, in.noise, schedule.at(in.timesteps));
+  if (in.taught.defined()) target = target.index_copy(0, in.taught, in.teacher);
   const Tensor losses = diffusion::sample_losses(options, prediction, out, target, {schedule, in.timesteps}, in.mask);
   return {(in.weights.defined() ? losses * in.weights.to(losses.device()) : losses).mean(), losses.detach(), out};
 }

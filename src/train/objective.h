@@ -27,6 +27,9 @@ struct DenoisingInputs {
   Tensor weights = {};  // [B] float32, of the losses; undefined: 1 each
   Tensor perturbation = {};  // [B, C, h, w] float32: added to the noise that the network sees; undefined: nothing
   Tensor mask = {};  // [B, 1, h, w] float32, 0 to 1: what counts; undefined: everything
+  /// What stands for the target of the samples `taught`: a teacher's prediction. Both undefined: nothing.
+  Tensor teacher = {};  // [n, C, h, w] float32
+  Tensor taught = {};   // [n] int64
 };
 
 /// What is fixed for all steps of a denoising run.
@@ -34,6 +37,9 @@ struct Denoising {
   diffusion::NoiseSchedule schedule;
   diffusion::Prediction prediction;
   diffusion::ObjectiveConfig options;
+
+  /// The network's output for the noisy latents, [B, C, h, w] float32.
+  Tensor predict(const models::UNet& unet, const DenoisingInputs& inputs) const;
 
   /// Adds noise, asks the network, compares. Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
   Loss operator()(const models::UNet& unet, const DenoisingInputs& inputs) const;

@@ -228,6 +228,38 @@ TEST(DenoisingTest, TheLossOfAMaskAndOfItsOppositeAreThatOfThePicture) {
   EXPECT_TRUE(at::allclose(one + other, whole, 1e-5)) << one << other << whole;
 }
 
+/// A LoRA on both parts; `moved`: one that has learned something.
+std::unique_ptr<Method> lora_of_both_parts(bool moved) {
+  LoraMethod lora;
+  lora.targets = {"unet.*.to_*", "text_encoder.*.fc1"};
+  auto made = make_lora_method(test::in_memory(lora), test::tiny_model());
+  const at::NoGradGuard no_grad;
+  for (const Trainable& trainable : made->trainables()) trainable.place->add_(moved ? 0.05 : 0);
+  return made;
+}
+
+TEST(DenoisingTest, PriorPredictionTrainsTowardsTheUntouchedModel) {
+  data::Batch batch = batch_of(0, 4);
+  const StepAddress at_step{.step = 3};
+  const Tensor untouched = lora_of_both_parts(false)->loss(batch, at_step).prediction.detach();
+  const auto moved = lora_of_both_parts(true);
+  const Loss before = moved->loss(batch, at_step);
+  batch.prior_prediction = {false, true, true, false};
+  const Loss loss = moved->loss(batch, at_step);
+  EXPECT_TRUE(at::equal(loss.prediction, before.prediction));
+  const Tensor distance = (loss.prediction.detach() - untouched).square().mean({1, 2, 3});
+  for (int64_t i = 0; i < 4; ++i) {
+    const bool prior = batch.prior_prediction[static_cast<size_t>(i)];
+    const double expected = (prior ? distance[i] : before.per_sample[i]).item<double>();
+    EXPECT_GT(expected, 1e-6);
+    EXPECT_NEAR(loss.per_sample[i].item<double>(), expected, 1e-4 * expected) << i;
+  }
+  // What has learned nothing is where it should be, and is not pulled anywhere.
+  batch.prior_prediction = {true, true, true, true};
+  const auto fresh = lora_of_both_parts(false);
+  EXPECT_LT(fresh->loss(batch, at_step).value.item<double>(), 1e-12);
+}
+
 TEST(DenoisingTest, CaptionsThatVaryAreEncodedAsTheyCome) {
   const test::TempFolder folder;
   RunConfig config = test::in_memory(LoraMethod{});

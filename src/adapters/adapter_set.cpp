@@ -6,7 +6,9 @@
 
 #include "adapters/lora.h"
 #include "adapters/weight_adapter.h"
+#include "config/enum_names.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "nn/pattern.h"
 
 namespace emulsion::adapters {
@@ -27,6 +29,25 @@ std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const LayerRul
   return new_weight_adapter(config, leaf, rank, alpha, name, rng);
 }
 
+/// Of several rules that fit a layer the last counts.
+std::unordered_map<std::string, LayerRule> rules_for(const std::vector<LayerRule>& layers, const std::vector<std::string>& names) {
+  std::unordered_map<std::string, LayerRule> rules;
+  for (const std::string& name : names) rules[name] = {};
+  for (const LayerRule& rule : layers) {
+    for (const std::string& name : nn::select({rule.pattern}, names)) rules[name] = rule;
+  }
+  return rules;
+}
+
+LoraAdapter* plain_lora(AdapterSet::Bound& bound) { return dynamic_cast<LoraAdapter*>(bound.adapter.get()); }
+
+nn::Param& weight_of(const std::string& path, const std::vector<nn::Component>& components) {
+  const size_t dot = path.find('.');
+  const auto part = std::ranges::find(components, path.substr(0, dot), &nn::Component::name);
+  EMULSION_CHECK(part != components.end(), internal, "[lora] no part holds '{}'", path);
+  return part->store->at(path.substr(dot + 1) + ".weight");
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components) {
@@ -42,17 +63,45 @@ AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn:
   std::vector<std::string> names;
   for (const auto& [name, leaf] : leaves) names.push_back(name);
   const auto chosen = nn::select(config.targets, names);
-  std::unordered_map<std::string, LayerRule> rules;
-  for (const std::string& name : chosen) rules[name] = {};
-  for (const LayerRule& rule : config.layers) {
-    for (const std::string& name : nn::select({rule.pattern}, chosen)) rules[name] = rule;
-  }
+  const auto rules = rules_for(config.layers, chosen);
   AdapterSet set;
   for (const auto& [name, leaf] : leaves) {
     const auto rule = rules.find(name);
     if (rule != rules.end()) set.add({name, leaf, new_adapter(config, rule->second, *leaf, name, rng), rule->second});
   }
+  if (starts_at_weight(config)) {
+    log::info("init = \"{}\": taking apart the weights of {} layers", config::name_of(config.init), set.bound().size());
+    for (Bound& bound : set.bound()) start_at_weight(config.init, *plain_lora(bound), weight_of(bound.path, components));
+  }
   return set;
+}
+
+void AdapterSet::follow(const AdapterConfig& config) {
+  std::vector<std::string> names;
+  for (const Bound& bound : bound_) names.push_back(bound.path);
+  const auto rules = rules_for(config.layers, names);
+  for (Bound& bound : bound_) {
+    bound.rule = rules.at(bound.path);
+    EMULSION_CHECK(bound.rule.rank == 0 && bound.rule.alpha == 0, config,
+                   "[method] layers \"{}\": rank and alpha are those of the adapter to go on from; take them out", bound.rule.pattern);
+    LoraAdapter* const lora = plain_lora(bound);
+    const LoraDropout dropout = dropout_of(config, bound.path);
+    EMULSION_CHECK(lora || !dropout.any(), unsupported, "[method] '{}' is no plain LoRA, which alone knows dropout; leave it at 0",
+                   bound.path);
+    if (lora) lora->dropout = dropout;
+  }
+}
+
+void AdapterSet::limit_norms(double max) {
+  const at::NoGradGuard no_grad;
+  for (Bound& bound : bound_) {
+    LoraAdapter* const lora = plain_lora(bound);
+    if (!lora) continue;
+    const double norm = lora->norm();
+    if (norm <= max) continue;
+    lora->down.mul_(std::sqrt(max / norm));
+    lora->up.mul_(std::sqrt(max / norm));
+  }
 }
 
 NamedTensors AdapterSet::params() const {
@@ -72,17 +121,14 @@ int64_t AdapterSet::numel() const {
 void bake(AdapterSet& set, double strength, const std::vector<nn::Component>& components) {
   const at::NoGradGuard no_grad;
   for (AdapterSet::Bound& bound : set.bound()) {
-    const size_t dot = bound.path.find('.');
-    const auto part = std::ranges::find(components, bound.path.substr(0, dot), &nn::Component::name);
-    EMULSION_CHECK(part != components.end(), internal, "[lora] no part holds '{}'", bound.path);
-    nn::Param& weight = part->store->at(bound.path.substr(dot + 1) + ".weight");
+    nn::Param& weight = weight_of(bound.path, components);
     const auto parts = bound.adapter->parts();
     const bool changes_bias = std::ranges::any_of(parts, [](const Adapter::Part& p) { return p.name == "diff_b"; });
     bound.adapter->strength = strength;
     const std::optional<Tensor> baked = changes_bias ? std::nullopt : bound.adapter->bake(weight.value.to(at::kFloat));
     bound.adapter->strength = 1;
     EMULSION_CHECK(baked, unsupported, "[lora] '{}' changes more than its weight, which cannot be merged into a model", bound.path);
-    part->store->assign(weight, baked->to(weight.value.scalar_type()));
+    weight.value = baked->to(weight.value.scalar_type());
   }
 }
 

@@ -25,6 +25,14 @@ class AdapterSet {
   /// Throws: Error{not_found} for a pattern that matches nothing, of targets or of layers.
   static AdapterSet create(const AdapterConfig& config, const std::vector<nn::Component>& components, const Rng& rng);
 
+  /// For adapters out of a file: learning rates, steps and dropout as the config says; ranks and alphas are the file's.
+  /// Throws: Error{config} for a rule that asks for another rank or alpha; Error{not_found} for a pattern that matches nothing.
+  void follow(const AdapterConfig& config);
+
+  /// Scales down the updates of plain LoRAs whose norm is larger. Source: max-norm regularisation of sd-scripts
+  /// (--scale_weight_norms).
+  void limit_norms(double max);
+
   void add(Bound bound) { bound_.push_back(std::move(bound)); }
   std::vector<Bound>& bound() { return bound_; }
   const std::vector<Bound>& bound() const { return bound_; }

@@ -20,9 +20,12 @@ constexpr auto enum_names(Algorithm) {
                                                            {Algorithm::full, "full"}});
 }
 
-enum class LoraInit { kaiming, gaussian };
+enum class LoraInit { kaiming, gaussian, pissa, olora };
 constexpr auto enum_names(LoraInit) {
-  return std::to_array<std::pair<LoraInit, const char*>>({{LoraInit::kaiming, "kaiming"}, {LoraInit::gaussian, "gaussian"}});
+  return std::to_array<std::pair<LoraInit, const char*>>({{LoraInit::kaiming, "kaiming"},
+                                                          {LoraInit::gaussian, "gaussian"},
+                                                          {LoraInit::pissa, "pissa"},
+                                                          {LoraInit::olora, "olora"}});
 }
 
 /// Other settings for some layers.
@@ -64,6 +67,7 @@ struct AdapterConfig {
   double dropout = 0;
   double rank_dropout = 0;
   double module_dropout = 0;
+  double max_norm = 0;
   std::vector<std::string> targets = {"unet.*.attn*.to_*"};
   std::vector<LayerRule> layers = {};
 
@@ -79,7 +83,8 @@ struct AdapterConfig {
     v("rank_stabilised", rank_stabilised, "scale = alpha / sqrt(rank) instead (rsLoRA, arXiv:2312.03732).");
     v("init", init,
       "How lora's `down` starts: kaiming is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), gaussian "
-      "N(0, 1/rank^2). `up` starts at zero.");
+      "N(0, 1/rank^2); `up` starts at zero. pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) start both at the weight's "
+      "strongest part, which leaves the weight; the file then has twice the rank and fits the model as it was.");
     v("dora", dora, "lora, loha, lokr: length and direction of each output's weights train apart (DoRA, arXiv:2402.09353).");
     v("tucker", tucker, "lora, loha, lokr on larger convolutions: a Tucker decomposition, which has fewer numbers.");
     v("factor", factor, "lokr: size of the small factor where it divides; -1: as near to square as the layer allows.").min(-1);
@@ -93,10 +98,17 @@ struct AdapterConfig {
     v("dropout", dropout, "lora: each number between `down` and `up` is 0 with this probability.").min(0).below(1);
     v("rank_dropout", rank_dropout, "lora: each rank of a sample is 0 with this probability.").min(0).below(1);
     v("module_dropout", module_dropout, "lora: a layer goes without its adapter for a step with this probability.").min(0).below(1);
+    v("max_norm", max_norm, "lora: after each step, a layer's update is scaled down to this norm at most; 0: never. 1 is usual.")
+        .min(0);
     v("targets", targets, "Glob patterns over layer paths like unet.mid_block.attentions.0.proj_in; a leading '!' excludes.");
     v("layers", layers, "Other ranks, alphas and learning rates for some of them; of several rules that fit the last counts.");
   }
 };
+
+/// Whether the adapters start at a part of the weight, which leaves the weight.
+inline bool starts_at_weight(const AdapterConfig& config) {
+  return config.init == LoraInit::pissa || config.init == LoraInit::olora;
+}
 
 /// Rules across fields. Throws Error{config} naming them.
 void validate(const AdapterConfig& config);

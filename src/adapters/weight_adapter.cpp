@@ -365,6 +365,9 @@ void validate(const AdapterConfig& config) {
   EMULSION_CHECK(
       plain || (config.dropout == 0 && config.rank_dropout == 0 && config.module_dropout == 0), config,
       "[method] dropout, rank_dropout and module_dropout are built for algo = \"lora\" without dora and tucker; leave them at 0");
+  EMULSION_CHECK(plain || (config.max_norm == 0 && !starts_at_weight(config)), config,
+                 "[method] max_norm and init = \"pissa\" or \"olora\" are built for algo = \"lora\" without dora and tucker; leave "
+                 "them out");
   EMULSION_CHECK(config.lora_plus == 1 || config.algo == Algorithm::lora, config,
                  "[method] lora_plus needs algo = \"lora\"; leave it at 1");
 }

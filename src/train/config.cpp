@@ -24,6 +24,14 @@ void validate(const RunConfig& config) {
        "model.path is empty, but method.type = \"lora\" trains on top of a model; give a model folder");
   rule(!std::holds_alternative<HypernetworkMethod>(config.method) || !config.model.path.empty(),
        "model.path is empty, but method.type = \"hypernetwork\" trains on top of a model; give a model folder");
+  const LoraMethod* const adapter = std::get_if<LoraMethod>(&config.method);
+  rule(!adapter || adapter->start.empty() || !adapters::starts_at_weight(*adapter),
+       "method.start and method.init = \"pissa\" or \"olora\" both say how the adapter begins; take one out");
+  rule(!adapter || !adapters::starts_at_weight(*adapter) ||
+           std::ranges::none_of(config.data.sources, &data::SourceConfig::prior_prediction),
+       "data.sources.prior_prediction needs the model as it was, and method.init = \"pissa\" or \"olora\" takes it apart; use "
+       "another init");
+  rule(config.model.merge.empty() || !config.model.path.empty(), "model.merge needs a model to merge into; give model.path");
   const auto* inversion = std::get_if<TextualInversionMethod>(&config.method);
   rule(!inversion || !config.model.path.empty(),
        "model.path is empty, but method.type = \"textual_inversion\" teaches a model a word; give a model folder");

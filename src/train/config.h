@@ -84,6 +84,12 @@ struct DiffusionMethod {
 struct LoraMethod : adapters::AdapterConfig {
   static constexpr const char* kType = "lora";
   static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
+  std::string start = {};
+  template <class V>
+  void fields(V& v) {
+    adapters::AdapterConfig::fields(v);
+    v("start", start, "Adapter file to go on from. Its kind, layers, ranks and alphas stand for algo, targets, rank and alpha.");
+  }
 };
 
 /// Learns vectors for a word of its own (Gal et al. 2022, arXiv:2208.01618); nothing of the model changes.
@@ -111,14 +117,27 @@ struct HypernetworkMethod : adapters::HypernetworkConfig {
 
 using MethodConfig = std::variant<DiffusionMethod, LoraMethod, TextualInversionMethod, HypernetworkMethod, AutoencoderMethod>;
 
+/// An adapter that becomes part of the model before training.
+struct MergeConfig {
+  std::string path;
+  double strength = 1;
+  template <class V>
+  void fields(V& v) {
+    v("path", path, "Adapter file.").required();
+    v("strength", strength, "How much of it.");
+  }
+};
+
 struct ModelConfig {
   std::string path;
   std::string vae;
+  std::vector<MergeConfig> merge;
   models::ArchitectureConfig architecture;
   template <class V>
   void fields(V& v) {
     v("path", path, "Model folder to start from (diffusers layout). Empty: random weights of [model.architecture].");
     v("vae", vae, "Model folder whose autoencoder to use instead; with an empty path, the one to build on.");
+    v("merge", merge, "Adapters that are merged into the model before it trains.");
     v("architecture", architecture, "Sizes of a new model; ignored when `path` is given.");
   }
 };

@@ -103,10 +103,7 @@ const std::map<std::string, std::string>& kohya_left() {
       {"masked_loss", "give alpha_mask or conditioning_data_dir with it, or data.sources.mask"},
       {"token_warmup_step", kNotBuilt},
       {"token_warmup_min", kNotBuilt},
-      {"scale_weight_norms", kNotBuilt},
-      {"network_weights", kNotBuilt},
-      {"dim_from_weights", kNotBuilt},
-      {"base_weights", kNotBuilt},
+      {"dim_from_weights", "always so where an adapter is given to go on from"},
       {"zero_terminal_snr", "a loaded model's own scheduler says so"},
       {"v_pred_like_loss", kNotBuilt},
       {"caption_dropout_every_n_epochs", kNotBuilt},
@@ -142,6 +139,12 @@ void carry_network(Carrier& carrier, RunConfig& config) {
   carrier.carry("network_dim", "method.rank");
   carrier.carry("network_alpha", "method.alpha");
   carrier.carry("network_dropout", "method.dropout");
+  carrier.carry("network_weights", "method.start");
+  carrier.carry("scale_weight_norms", "method.max_norm");
+  const auto merged = carrier.take_list("base_weights"), strengths = carrier.take_list("base_weights_multiplier");
+  for (size_t i = 0; i < merged.size(); ++i) {
+    carrier.result.config.model.merge.push_back({merged[i], i < strengths.size() ? number_of(strengths[i]) : 1.0});
+  }
   for (const Named& row : std::initializer_list<Named>{{"conv_dim", "method.conv_rank"},
                                                        {"conv_alpha", "method.conv_alpha"},
                                                        {"rank_dropout", "method.rank_dropout"},

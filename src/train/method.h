@@ -54,6 +54,8 @@ class Method {
 
   /// A mean over the batch's samples. May be called for several parts of a batch at once.
   virtual Loss loss(const data::Batch& batch, const StepAddress& address) = 0;
+  /// After each update of what trains.
+  virtual void after_update() {}
   /// All weights that a step reads, frozen ones too.
   virtual int64_t weight_count() const { return std::numeric_limits<int64_t>::max(); }
 

@@ -10,6 +10,7 @@
 #include "nn/leaf.h"
 #include "train/prior.h"
 #include "train/methods.h"
+#include "weights/adapter_file.h"
 #include "weights/load_model.h"
 
 namespace emulsion::train {
@@ -40,6 +41,10 @@ at::ScalarType dtype_of(ComputeDtype dtype) { return dtype == ComputeDtype::bflo
 models::Model loaded_model(const RunConfig& config) {
   models::Model model = weights::load_model(config.model.path);
   if (!config.model.vae.empty()) weights::replace_vae(model, config.model.vae);
+  for (const MergeConfig& merged : config.model.merge) {
+    adapters::AdapterSet adapter = weights::load_adapter(merged.path, model);
+    adapters::bake(adapter, merged.strength, model.components());
+  }
   return model;
 }
 

@@ -1,7 +1,9 @@
 // LoRA and its relatives on a frozen model.
 #include <array>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "adapters/lora.h"
 #include "config/enum_names.h"
 #include "core/error.h"
 #include "train/methods.h"
@@ -15,14 +17,14 @@ class Lora : public DenoiserMethod {
   Lora(const RunConfig& config, models::Model model)
       : DenoiserMethod(config, std::move(model)),
         names_(model_),
-        set_(adapters::AdapterSet::create(std::get<LoraMethod>(config.method), model_.components(), rng_)),
+        set_(first_adapters()),
         active_({{&set_, 1.0}}) {}
 
   std::string describe() const override {
     const auto& lora = this->lora();
-    return fmt::format("{}{}{} on {} layers, {:.3f} M weights, on {}", config::name_of(lora.algo), lora.dora ? " with dora" : "",
-                       has_rank() ? fmt::format(" of rank {}", lora.rank) : "", set_.bound().size(), set_.numel() / 1e6,
-                       config_.model.path);
+    const std::string kind = !lora.start.empty() ? lora.start + ", going on," : fmt::format("{}{}{}", config::name_of(lora.algo),
+                             lora.dora ? " with dora" : "", has_rank() ? fmt::format(" of rank {}", lora.rank) : "");
+    return fmt::format("{} on {} layers, {:.3f} M weights, on {}", kind, set_.bound().size(), set_.numel() / 1e6, config_.model.path);
   }
 
   std::vector<Trainable> trainables() override {
@@ -38,9 +40,13 @@ class Lora : public DenoiserMethod {
     return all;
   }
 
+  void after_update() override {
+    if (lora().max_norm > 0) set_.limit_norms(lora().max_norm);
+  }
+
   std::filesystem::path save_result(const std::filesystem::path& run_folder) override {
     const auto file = run_folder / (config_.name + ".safetensors");
-    weights::save_adapter(file, set_, names_, weights::AdapterNaming::kohya, metadata());
+    weights::save_adapter(file, result(), names_, weights::AdapterNaming::kohya, metadata());
     return file;
   }
 
@@ -54,6 +60,35 @@ class Lora : public DenoiserMethod {
 
  private:
   const LoraMethod& lora() const { return std::get<LoraMethod>(config_.method); }
+
+  adapters::AdapterSet first_adapters() {
+    if (lora().start.empty()) return adapters::AdapterSet::create(lora(), model_.components(), rng_);
+    adapters::AdapterSet set = weights::load_adapter(lora().start, model_);
+    set.follow(lora());
+    return set;
+  }
+
+  /// What the file holds: an effect on the model as it was.
+  const adapters::AdapterSet& result() {
+    if (!adapters::starts_at_weight(lora())) return set_;
+    result_ = adapters::AdapterSet();
+    for (const auto& bound : set_.bound()) {
+      const auto& adapter = dynamic_cast<const adapters::LoraAdapter&>(*bound.adapter);
+      result_.add({bound.path, bound.leaf, adapters::relative_to_whole_weight(adapter, *bound.leaf), bound.rule});
+    }
+    return result_;
+  }
+
+  /// Rank and alpha as the file's metadata give them; "Dynamic" where layers differ, as sd-scripts says.
+  std::array<std::string, 2> rank_and_alpha() {
+    std::set<std::array<std::string, 2>> all;
+    for (const auto& bound : result().bound()) {
+      const auto* adapter = dynamic_cast<const adapters::LoraAdapter*>(bound.adapter.get());
+      if (adapter) all.insert({std::to_string(adapter->rank()), fmt::format("{}", adapter->alpha)});
+    }
+    if (all.empty()) return {std::to_string(lora().rank), fmt::format("{}", lora().alpha)};
+    return all.size() == 1 ? *all.begin() : std::array<std::string, 2>{"Dynamic", "Dynamic"};
+  }
 
   bool has_rank() const { return lora().algo != adapters::Algorithm::ia3 && lora().algo != adapters::Algorithm::full; }
   /// What kohya's own networks.lora can load; everything else is a file of LyCORIS.
@@ -85,13 +120,13 @@ class Lora : public DenoiserMethod {
   }
 
   /// What kohya's tools and A1111's browser look for.
-  std::map<std::string, std::string> metadata() const {
-    const auto& lora = this->lora();
+  std::map<std::string, std::string> metadata() {
+    const auto [rank, alpha] = rank_and_alpha();
     const auto [kohya_family, architecture] = family_names();
     const bool v = model_.scheduler.prediction == diffusion::Prediction::v_prediction;
     return {{"ss_network_module", is_kohya() ? "networks.lora" : "lycoris.kohya"},
-            {"ss_network_dim", std::to_string(lora.rank)},
-            {"ss_network_alpha", fmt::format("{}", lora.alpha)},
+            {"ss_network_dim", rank},
+            {"ss_network_alpha", alpha},
             {"ss_network_args", arguments()},
             {"ss_base_model_version", kohya_family},
             {"ss_v2", kohya_family.starts_with("sd_v2") ? "True" : "False"},
@@ -112,6 +147,7 @@ class Lora : public DenoiserMethod {
   weights::LayerNames names_;
   adapters::AdapterSet set_;
   adapters::ActiveAdapters active_;
+  adapters::AdapterSet result_;
 };
 
 }  // namespace

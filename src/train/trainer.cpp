@@ -57,6 +57,7 @@ StepStats Trainer::step() {
     loss += micro_batch(k).value.item<double>() / static_cast<double>(config_.accumulate);
   }
   StepStats stats = learner_.update(step_);
+  method_.after_update();
   stats.loss = loss;
   stats.seconds = now() - begin;
   ++step_;

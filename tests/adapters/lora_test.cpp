@@ -171,5 +171,73 @@ TEST(LoraTest, MatricesOfAnotherModelAreAShapeErrorThatNamesTheLayer) {
       << message;
 }
 
+TEST(LoraTest, AdaptersThatStartAtTheWeightLeaveTheOutputAsItWas) {
+  for (const LoraInit init : {LoraInit::pissa, LoraInit::olora}) {
+    Layers layers;
+    const Tensor row = at::randn({7, 6}), picture = at::randn({2, 4, 9, 7});
+    const Tensor line = layers.linear(row), map = layers.conv(picture);
+    const Tensor whole = layers.store.at("conv1.weight").value.clone();
+    AdapterConfig config = config_for({"*.to_q", "*.conv1"});
+    config.init = init;
+    AdapterSet set = AdapterSet::create(config, layers.components(), Rng(1));
+    EXPECT_FALSE(test::close(layers.conv(picture), map, 1e-2));
+    {
+      const ActiveAdapters active({{&set, 1.0}});
+      EXPECT_TRUE(test::close(layers.linear(row), line, 1e-5));
+      EXPECT_TRUE(test::close(layers.conv(picture), map, 1e-5));
+    }
+    // What is written fits the weight as it was.
+    auto& moved = lora_of(set.bound()[1]);
+    moved.down = moved.down + 0.1 * at::randn(moved.down.sizes());
+    moved.up = moved.up + 0.1 * at::randn(moved.up.sizes());
+    const Tensor trained = *moved.bake(layers.store.at("conv1.weight").value);
+    const auto written = relative_to_whole_weight(moved, *set.bound()[1].leaf);
+    EXPECT_EQ(written->rank(), 6);
+    EXPECT_TRUE(test::close(*written->bake(whole), trained, 1e-5));
+    config.rank = 7;
+    const std::string message = test::error_message([&] { AdapterSet::create(config, layers.components(), Rng(1)); });
+    EXPECT_NE(message.find("'attn1.to_q.weight' has rank 6 at most"), std::string::npos) << message;
+  }
+}
+
+TEST(LoraTest, UpdatesWithALargeNormAreScaledDownAndOthersStay) {
+  Layers layers;
+  AdapterSet set = AdapterSet::create(config_for({"*.to_q", "*.conv1"}), layers.components(), Rng(1));
+  randomise(set);
+  auto &small = lora_of(set.bound()[0]), &large = lora_of(set.bound()[1]);
+  small.up.mul_(1e-3);
+  const auto norm = [](const LoraAdapter& lora) {  // as sd-scripts has it: of the whole update
+    const Tensor update = at::matmul(lora.up.flatten(1).to(at::kDouble), lora.down.flatten(1).to(at::kDouble));
+    return (lora.alpha / static_cast<double>(lora.rank()) * update).norm().item<double>();
+  };
+  const double before = norm(large), least = norm(small);
+  EXPECT_NEAR(large.norm(), before, 1e-9 * before);
+  ASSERT_GT(before, 2);
+  ASSERT_LT(least, 1);
+  const Tensor direction = large.down / large.down.norm(), untouched = small.up.clone();
+  set.limit_norms(1);
+  EXPECT_NEAR(norm(large), 1, 1e-6);
+  EXPECT_TRUE(test::close(large.down / large.down.norm(), direction, 1e-6));
+  EXPECT_TRUE(at::equal(small.up, untouched));
+}
+
+TEST(LoraTest, AdaptersOfAFileFollowTheRunsRulesButKeepTheirRanks) {
+  Layers layers;
+  AdapterSet set = AdapterSet::create(config_for({"*.to_q", "*.conv1"}), layers.components(), Rng(1));
+  AdapterConfig config = config_for({"*"});
+  config.rank = 5;
+  config.dropout = 0.25;
+  config.layers = {{.pattern = "unet.conv1", .lr = 0.5, .from = 3}};
+  set.follow(config);
+  EXPECT_EQ(set.bound()[0].rule.lr, 1);
+  EXPECT_EQ(set.bound()[1].rule.lr, 0.5);
+  EXPECT_EQ(set.bound()[1].rule.from, 3);
+  EXPECT_EQ(lora_of(set.bound()[1]).rank(), 3);
+  EXPECT_EQ(lora_of(set.bound()[1]).dropout.number, 0.25);
+  config.layers[0].rank = 2;
+  const std::string message = test::error_message([&] { set.follow(config); });
+  EXPECT_NE(message.find("those of the adapter to go on from"), std::string::npos) << message;
+}
+
 }  // namespace
 }  // namespace emulsion::adapters

@@ -35,7 +35,9 @@ accelerate launch --num_cpu_threads_per_process 1 train_network.py \
   --unet_lr 1e-4 --text_encoder_lr=5e-5 --optimizer_type AdamW8bit --optimizer_args weight_decay=0.1 betas=0.9,0.99 \
   --lr_scheduler cosine_with_restarts --lr_scheduler_num_cycles 3 --lr_warmup_steps 100 \
   --mixed_precision fp16 --enable_bucket --min_bucket_reso 256 --bucket_no_upscale --flip_aug --shuffle_caption --keep_tokens=1 \
-  --noise_offset 0.05 --min_snr_gamma=5 --loss_type huber --huber_schedule snr --max_timestep 900 --seed 42 --xformers --clip_skip 2
+  --noise_offset 0.05 --min_snr_gamma=5 --loss_type huber --huber_schedule snr --max_timestep 900 --seed 42 --xformers --clip_skip 2 \
+  --network_weights old.safetensors --dim_from_weights --scale_weight_norms 1.5 --masked_loss --conditioning_data_dir masks \
+  --base_weights a.safetensors b.safetensors --base_weights_multiplier 0.5
 )";
 
 TEST_F(ImportTest, ACommandLineOfKohyaArrives) {
@@ -75,6 +77,13 @@ TEST_F(ImportTest, ACommandLineOfKohyaArrives) {
   EXPECT_EQ(c.objective.loss, diffusion::PointwiseLoss::huber);
   EXPECT_EQ(c.objective.max_timestep, 899);
   EXPECT_EQ(c.seed, 42);
+  EXPECT_EQ(c.data.sources[0].mask, "masks");
+  EXPECT_EQ(lora.start, "old.safetensors");
+  EXPECT_DOUBLE_EQ(lora.max_norm, 1.5);
+  ASSERT_EQ(c.model.merge.size(), 2u);
+  EXPECT_EQ(c.model.merge[1].path, "b.safetensors");
+  EXPECT_DOUBLE_EQ(c.model.merge[0].strength, 0.5);
+  EXPECT_DOUBLE_EQ(c.model.merge[1].strength, 1);
   EXPECT_EQ(c.text.clip_skip, 2);
   for (const char* left : {"--xformers", "block_dims=2,2", "fp16", "512,768"})
     EXPECT_NE(reason_for(imported, left), "") << left;
@@ -124,7 +133,8 @@ TEST_F(ImportTest, AConfigurationOfOneTrainerArrives) {
     "learning_rate_scheduler": "COSINE", "learning_rate_warmup_steps": 200.0,
     "train_dtype": "BFLOAT_16", "ema": "CPU", "epochs": 100,
     "loss_weight_fn": "MIN_SNR_GAMMA", "loss_weight_strength": 7.0, "concepts": [{"path": "pictures"}],
-    "aspect_ratio_bucketing": true,
+    "aspect_ratio_bucketing": true, "masked_training": true, "unmasked_weight": 0.1, "unmasked_probability": 0.2,
+    "normalize_masked_area_loss": true,
     "output_model_destination": "out/my-lora.safetensors"})");
   const RunConfig& c = imported.config;
   EXPECT_EQ(imported.source, "OneTrainer");
@@ -135,6 +145,10 @@ TEST_F(ImportTest, AConfigurationOfOneTrainerArrives) {
   EXPECT_TRUE(c.ema.enabled);
   EXPECT_DOUBLE_EQ(c.objective.min_snr_gamma, 7);
   EXPECT_EQ(c.data.sources.at(0).path, "pictures");
+  EXPECT_EQ(c.data.sources[0].mask, "beside");
+  EXPECT_DOUBLE_EQ(c.objective.unmasked_weight, 0.1);
+  EXPECT_TRUE(c.objective.normalize_masked_area);
+  EXPECT_DOUBLE_EQ(c.data.unmasked_probability, 0.2);
   EXPECT_EQ(c.name, "my-lora");
   EXPECT_NE(reason_for(imported, "epochs"), "");
 }

@@ -5,6 +5,7 @@
 // computes in float64, and the two were seen 6.4e-5 apart. Hence 2e-4 for them.
 #include "adapters/adapter_set.h"
 #include "adapters/lora.h"
+#include "nn/layers.h"
 #include "weights/tiny_model.h"
 
 namespace emulsion::weights {
@@ -86,6 +87,28 @@ TEST_P(LoraGolden, WithoutTheAdaptersAndAtStrengthZeroTheModelIsTheBase) {
   EXPECT_TRUE(at::equal(forward(), before));
 }
 INSTANTIATE_TEST_SUITE_P(Files, LoraGolden, ::testing::Values("lora_peft", "lora_peft_conv"));
+
+TEST(LoraStartsGolden, BeginWherePeftBegins) {
+  const io::SafetensorsFile file = test::golden_file("lora_starts");
+  for (const std::string layer : {"wide", "high"}) {
+    const Tensor weight = file.tensor(layer + ".weight");
+    for (const auto& [init, name] : {std::pair(adapters::LoraInit::pissa, ".pissa"), std::pair(adapters::LoraInit::olora, ".olora")}) {
+      nn::ParamStore store;
+      const nn::Linear linear(nn::Scope(store) / "a", weight.size(1), weight.size(0), false);
+      store.assign(store.at("a.weight"), weight.clone());
+      adapters::AdapterConfig config;
+      config.rank = 3;
+      config.alpha = 6;
+      config.init = init;
+      config.targets = {"unet.a"};
+      adapters::AdapterSet set = adapters::AdapterSet::create(config, {{"unet", &store}}, Rng(1));
+      const auto& lora = lora_at(set.bound()[0]);
+      // Not the factors: their signs are free.
+      EXPECT_TRUE(test::close(lora.scale() * at::matmul(lora.up, lora.down), file.tensor(layer + name + ".update"), kTolerance));
+      EXPECT_TRUE(test::close(store.at("a.weight").value, file.tensor(layer + name + ".rest"), kTolerance)) << layer << name;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace emulsion::weights

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "nn/chance.h"
 #include "nn/init.h"
 
 namespace emulsion::adapters {
@@ -74,6 +75,13 @@ void check_structure(const std::vector<double>& structure) {
                  fmt::join(structure, ", "));
 }
 
+void check_dropout(const std::vector<double>& dropout, size_t layers) {
+  const bool fits = dropout.empty() || (dropout.size() == layers && dropout.front() == 0);
+  EMULSION_CHECK(fits && std::ranges::all_of(dropout, [](double p) { return p >= 0 && p < 1; }), config,
+                 "[method] dropout: expected {} probabilities below 1, the first of them 0, got [{}]", layers,
+                 fmt::join(dropout, ", "));
+}
+
 Mlp new_mlp(const HypernetworkConfig& config, int64_t width, const Rng& rng, const std::string& name) {
   Mlp mlp{.activation = config.activation, .activate_output = config.activate_output};
   const auto at_layer = [&](size_t i) { return static_cast<int64_t>(static_cast<double>(width) * config.structure[i]); };
@@ -83,19 +91,21 @@ Mlp new_mlp(const HypernetworkConfig& config, int64_t width, const Rng& rng, con
     mlp.layers.push_back({false, first_weight(config, out, in, rng, layer), at::zeros({out})});
     if (config.layer_norm)
       mlp.layers.push_back({true, nn::draw(nn::InitKind::normal, 0.01, {out}, rng, layer + ".norm"), at::zeros({out})});
+    if (!config.dropout.empty()) mlp.layers.back().dropout = config.dropout[i + 1];
   }
   return mlp;
 }
 
 class OnInput : public nn::LeafAdapter {
  public:
-  OnInput(const Mlp& mlp, double strength) : mlp_(mlp), strength_(strength) {}
-  Tensor map_input(const Tensor& x) const override { return strength_ == 0 ? x : at::add(x, mlp_(x), strength_); }
+  OnInput(const Mlp& mlp, double strength, uint64_t place) : mlp_(mlp), strength_(strength), place_(place) {}
+  Tensor map_input(const Tensor& x) const override { return strength_ == 0 ? x : at::add(x, mlp_(x, place_), strength_); }
   NamedTensors params() const override { return {}; }
 
  private:
   const Mlp& mlp_;
   double strength_;
+  uint64_t place_;
 };
 
 }  // namespace
@@ -106,16 +116,14 @@ bool Mlp::activates_after(const Layer& layer) const {
   return activate_output || &layer != &*last;
 }
 
-Tensor Mlp::operator()(const Tensor& x) const {
+Tensor Mlp::operator()(const Tensor& x, uint64_t place) const {
   Tensor y = x;
   for (const Layer& layer : layers) {
     const Tensor weight = layer.weight.to(x.scalar_type()), bias = layer.bias.to(x.scalar_type());
-    if (layer.norm) {
-      y = at::layer_norm(y, {weight.size(0)}, weight, bias);
-      continue;
-    }
-    y = nn::linear(y, weight, bias);
+    y = layer.norm ? at::layer_norm(y, {weight.size(0)}, weight, bias) : nn::linear(y, weight, bias);
     if (activates_after(layer)) y = activated(activation, y);
+    ++place;
+    if (layer.dropout > 0 && nn::chance()) y = y * nn::dropout_mask(y, layer.dropout, place, *nn::chance());
   }
   return y;
 }
@@ -126,13 +134,15 @@ std::vector<std::pair<std::string, Tensor*>> Mlp::parts() {
   for (Layer& layer : layers) {
     all.emplace_back(fmt::format("linear.{}.weight", number), &layer.weight);
     all.emplace_back(fmt::format("linear.{}.bias", number++), &layer.bias);
-    if (activates_after(layer)) ++number;  // an activation is a part of its own
+    if (activates_after(layer)) ++number;  // an activation is a part of its own, and so is dropout
+    if (layer.dropout > 0) ++number;
   }
   return all;
 }
 
 Hypernetwork Hypernetwork::create(const HypernetworkConfig& config, const nn::ParamStore& unet, const Rng& rng) {
   check_structure(config.structure);
+  check_dropout(config.dropout, config.structure.size());
   const std::set<int64_t> known = widths_of(unet);
   const std::set<int64_t> widths = config.widths.empty() ? known : std::set<int64_t>(config.widths.begin(), config.widths.end());
   Hypernetwork all;
@@ -163,7 +173,7 @@ ActiveHypernetworks::ActiveHypernetworks(nn::ParamStore& unet, const std::vector
       if (!side) continue;
       const auto pair = entry.network->pairs.find(leaf.weight->shape[1]);
       if (pair != entry.network->pairs.end())
-        bound_.emplace_back(&leaf, std::make_unique<OnInput>(pair->second[*side], entry.strength));
+        bound_.emplace_back(&leaf, std::make_unique<OnInput>(pair->second[*side], entry.strength, hash_name(leaf.path)));
     }
     EMULSION_CHECK(
         bound_.size() > before, not_found,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -54,6 +55,7 @@ struct HypernetworkConfig {
   bool activate_output = false;
   bool layer_norm = false;
   HypernetworkInit init = HypernetworkInit::normal;
+  std::vector<double> dropout = {};
   std::vector<int64_t> widths = {};
 
   template <class V>
@@ -63,6 +65,9 @@ struct HypernetworkConfig {
     v("activate_output", activate_output, "After the last layer, too.");
     v("layer_norm", layer_norm, "A layer norm after each layer.");
     v("init", init, "First weights: normal is N(0, 0.01); biases are 0.");
+    v("dropout", dropout,
+      "After each layer, the probability with which a number is 0 while training; as many as `structure` has, of which the first, "
+      "0, stands for the input, as AUTOMATIC1111 counts: [0, 0.3, 0]. Empty: none.");
     v("widths", widths, "Widths of attention inputs that get a pair of networks (768, 320, 640, 1280 in SD 1); empty: all.");
   }
 };
@@ -72,13 +77,14 @@ struct Mlp {
   struct Layer {
     bool norm = false;
     Tensor weight, bias;  // float32; [out, in] and [out], or both [out] of a norm
+    double dropout = 0;   // after it and its activation, while training
   };
   std::vector<Layer> layers = {};
   Activation activation = Activation::linear;
   bool activate_output = false;
 
-  /// In x's dtype.
-  Tensor operator()(const Tensor& x) const;
+  /// In x's dtype. `place`: of the layer that it stands before, for what is left to chance.
+  Tensor operator()(const Tensor& x, uint64_t place = 0) const;
   /// The tensors as torch.nn.Sequential counts its parts: "linear.0.weight", ...
   std::vector<std::pair<std::string, Tensor*>> parts();
 

@@ -77,6 +77,12 @@ void check_layers(const std::filesystem::path& path, int64_t width, const Mlp& m
   EMULSION_CHECK(!mlp.layers.empty() && at == width, format, "{}: the network of width {} ends {} wide", path.string(), width, at);
 }
 
+PythonValue::List list_of(const std::vector<double>& numbers) {
+  PythonValue::List list;
+  for (const double number : numbers) list.items.emplace_back().value = number;
+  return list;
+}
+
 }  // namespace
 
 Hypernetwork load_hypernetwork(const std::filesystem::path& path) {
@@ -117,12 +123,10 @@ void save_hypernetwork(const std::filesystem::path& path, Hypernetwork& network,
     }
     root.items.push_back({PythonValue{width}, PythonValue{std::move(sides)}});
   }
-  PythonValue::List structure;
-  for (const double multiple : facts.config.structure) structure.items.push_back(PythonValue{multiple});
   const auto say = [&](const char* key, PythonValue value) { root.items.push_back({text(key), std::move(value)}); };
   say("step", PythonValue{facts.steps});
   say("name", text(facts.name));
-  say("layer_structure", PythonValue{std::move(structure)});
+  say("layer_structure", PythonValue{list_of(facts.config.structure)});
   say("activation_func", text(config::name_of(facts.config.activation)));
   say("is_layer_norm", PythonValue{facts.config.layer_norm});
   // The web UI's own words: Normal, XavierUniform, ...
@@ -131,9 +135,14 @@ void save_hypernetwork(const std::filesystem::path& path, Hypernetwork& network,
   say("sd_checkpoint", PythonValue{PythonValue::None{}});
   say("sd_checkpoint_name", text(facts.model));
   say("activate_output", PythonValue{facts.config.activate_output});
-  say("use_dropout", PythonValue{false});
-  say("dropout_structure", PythonValue{PythonValue::None{}});
-  say("last_layer_dropout", PythonValue{false});
+  const std::vector<double>& dropout = facts.config.dropout;
+  say("use_dropout", PythonValue{!dropout.empty()});
+  if (dropout.empty()) {
+    say("dropout_structure", PythonValue{PythonValue::None{}});
+  } else {
+    say("dropout_structure", PythonValue{list_of(dropout)});
+  }
+  say("last_layer_dropout", PythonValue{!dropout.empty() && dropout.back() > 0});
   say("optional_info", PythonValue{PythonValue::None{}});
   io::write_torch_file(path, PythonValue{std::move(root)});
 }

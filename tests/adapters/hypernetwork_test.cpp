@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "nn/chance.h"
 #include "nn/layers.h"
 #include "support/support.h"
 
@@ -75,7 +76,34 @@ TEST(HypernetworkTest, PartsAreCountedAsPytorchCountsThem) {
   EXPECT_EQ(names({.structure = {1, 2, 2, 1}, .activation = Activation::relu}), (Numbers{"0", "2", "4"}));
   EXPECT_EQ(names({.activation = Activation::relu, .layer_norm = true}), (Numbers{"0", "2", "3", "4"}));
   EXPECT_EQ(names({.layer_norm = true}), (Numbers{"0", "1", "2", "3"}));
+  // Linear, ReLU, norm, dropout, linear, norm.
+  EXPECT_EQ(names({.activation = Activation::relu, .layer_norm = true, .dropout = {0, 0.3, 0}}), (Numbers{"0", "2", "4", "5"}));
   EXPECT_EQ(names({.activation = Activation::relu, .activate_output = true, .layer_norm = true}), (Numbers{"0", "2", "3", "5"}));
+}
+
+TEST(HypernetworkTest, DropoutActsWhileTrainingInEachPlaceForItself) {
+  TinyAttentions model;
+  const HypernetworkConfig config{.init = HypernetworkInit::xavier_normal, .dropout = {0, 0, 0.25}, .widths = {8}};
+  Hypernetwork network = Hypernetwork::create(config, model.store, Rng(1));
+  const Mlp& mlp = network.pairs.at(8)[0];
+  const Tensor x = Rng(5).normal({2, 500, 8}, Purpose::noise);
+  const nn::WithoutChance end;
+  const Tensor whole = mlp(x, 7);
+  nn::set_chance({Rng(3), 0, {0, 1}});
+  const Tensor dropped = mlp(x, 7), elsewhere = mlp(x, 8), again = mlp(x, 7);
+  {
+    const nn::WithoutChance without_chance;
+    EXPECT_TRUE(at::equal(mlp(x, 7), whole));
+  }
+  EXPECT_TRUE(at::equal(again, dropped));
+  const Tensor stays = dropped.ne(0);
+  EXPECT_NEAR(stays.to(at::kDouble).mean().item<double>(), 0.75, 0.02);
+  EXPECT_TRUE(test::close(dropped.masked_select(stays), (whole / 0.75).masked_select(stays), 1e-6));
+  EXPECT_FALSE(at::equal(elsewhere.ne(0), stays));
+  for (const std::vector<double>& wrong : {std::vector<double>{0, 0.5}, {0.5, 0, 0}, {0, 1, 0}}) {
+    const std::string message = test::error_message([&] { Hypernetwork::create({.dropout = wrong}, model.store, Rng(1)); });
+    expect_contains(message, {"dropout", "3 probabilities below 1"});
+  }
 }
 
 TEST(HypernetworkTest, FirstWeightsHaveTheSpreadOfTheirKind) {

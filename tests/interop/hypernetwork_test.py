@@ -65,12 +65,13 @@ class HypernetworkTest(Same, unittest.TestCase):
         state = torch.load(file, weights_only=True)
         self.assertEqual(state["layer_structure"], [1, 2, 1])
         self.assertEqual((state["name"], state["step"], state["activation_func"]), ("hypernetwork", 5, "relu"))
+        self.assertEqual((state["use_dropout"], state["dropout_structure"], state["last_layer_dropout"]), (True, [0, 0.2, 0], False))
         self.assertEqual((state["is_layer_norm"], state["activate_output"], state["weight_initialization"]), (True, False, "KaimingNormal"))
         pairs = {}
         for width, sides in ((k, v) for k, v in state.items() if isinstance(k, int)):
             pairs[width] = []
             for side in sides:
-                network = sequential(width, state["layer_structure"], nn.ReLU, layer_norm=True)
+                network = sequential(width, state["layer_structure"], nn.ReLU, layer_norm=True, dropout=state["dropout_structure"]).eval()
                 network.load_state_dict({k.removeprefix("linear."): v for k, v in side.items()})  # strict
                 pairs[width].append(network)
         self.assertEqual(set(pairs), {16, 32})

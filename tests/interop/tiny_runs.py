@@ -67,7 +67,7 @@ RUNS = {
     ),
     "hypernetwork": (
         "steps = 5",
-        '[method]\ntype = "hypernetwork"\nactivation = "relu"\nlayer_norm = true\ninit = "kaiming_normal"\n[optimizer]\nlr = 5e-2\n'
+        '[method]\ntype = "hypernetwork"\nactivation = "relu"\nlayer_norm = true\ninit = "kaiming_normal"\ndropout = [0, 0.2, 0]\n[optimizer]\nlr = 5e-2\n'
         f'[model]\npath = "{FOLDER}/epsilon/model"\n',
     ),
 }

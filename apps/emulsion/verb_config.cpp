@@ -97,7 +97,7 @@ void add_config(CLI::App& app) {
       ->allow_extra_args(false);
   show_verb->callback([arguments] { show(*arguments); });
 
-  CLI::App* import_verb = add_verb(*verb, "import", "Makes a run file of settings of kohya's sd-scripts or OneTrainer.",
+  CLI::App* import_verb = add_verb(*verb, "import", "Makes a run file of settings of kohya's sd-scripts, OneTrainer or ai-toolkit.",
                                    "emulsion config import kohya.toml -o run.toml");
   import_verb->add_option("file", arguments->file, "TOML, a script with the command line, or JSON")
       ->required()

@@ -1,9 +1,11 @@
 // emulsion generate: pictures from prompts and pictures.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <future>
 #include <map>
+#include <set>
 
 #include "arguments.h"
 #include "config/enum_names.h"
@@ -99,6 +101,23 @@ std::vector<std::pair<std::string, std::string>> hashes_of(const std::vector<gen
   return hashes;
 }
 
+/// And the words that the called adapters bring along; those of the folder come first.
+std::vector<generate::WordVectors> with_bundled(std::vector<generate::WordVectors> words, const Asked& asked,
+                                                const models::Model& model) {
+  std::set<fs::path> adapters;
+  for (size_t i = 0; i < asked.request.prompts.size(); ++i) {
+    for (const models::NetworkTag& tag : asked.networks_of(i)) {
+      if (tag.kind == "lora") adapters.insert(asked.files.find(tag));
+    }
+  }
+  for (const fs::path& file : adapters) {
+    for (generate::WordVectors& word : generate::bundled_embeddings(file, model)) {
+      if (std::ranges::find(words, word.name, &generate::WordVectors::name) == words.end()) words.push_back(std::move(word));
+    }
+  }
+  return words;
+}
+
 void draw(const Arguments& arguments) {
   install_stop_handlers();
   set_compute_threads(0);
@@ -109,7 +128,7 @@ void draw(const Arguments& arguments) {
   generate::Networks networks(model, asked.files);
   const generate::NamedFiles words(arguments.embeddings_folder);
   const auto used_words = generate::embeddings_of(asked.texts(), words, model);
-  const generate::ActiveEmbeddings embeddings(model, used_words);
+  const generate::ActiveEmbeddings embeddings(model, with_bundled(used_words, asked, model));
   asked.request.names = embeddings.names();
   const Pictures files(arguments, asked, hashes_of(used_words, words));
 

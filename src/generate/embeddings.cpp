@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "core/error.h"
 #include "io/tensor_file.h"
 #include "models/prompt_characters.h"
+#include "weights/adapter_file.h"
 
 namespace emulsion::generate {
 namespace {
@@ -26,17 +28,23 @@ Tensor as_rows(const Tensor& tensor) {
   return (tensor.dim() == 1 ? tensor.unsqueeze(0) : tensor).to(at::kFloat).contiguous();
 }
 
-/// Whatever in the file may be the vectors, in the order of the encoders that they are for.
-std::vector<Tensor> vectors_in(const io::TensorFile& file) {
+std::map<std::string, Tensor> tensors_of(const io::TensorFile& file) {
+  std::map<std::string, Tensor> all;
+  for (const io::TensorFile::Entry& entry : file.entries()) all[entry.name] = file.tensor(entry.name);
+  return all;
+}
+
+/// Whatever may be the vectors, in the order of the encoders that they are for.
+std::vector<Tensor> vectors_in(const std::map<std::string, Tensor>& tensors) {
   std::vector<Tensor> found;
   for (const char* name : {"clip_l", "clip_g"}) {
-    if (file.contains(name)) found.push_back(as_rows(file.tensor(name)));
+    if (tensors.contains(name)) found.push_back(as_rows(tensors.at(name)));
   }
   if (!found.empty()) return found;
   for (const char* name : {"emb_params", "string_to_param.*"}) {
-    if (file.contains(name)) return {as_rows(file.tensor(name))};
+    if (tensors.contains(name)) return {as_rows(tensors.at(name))};
   }
-  if (file.entries().size() == 1) return {as_rows(file.tensor(file.entries().front().name))};
+  if (tensors.size() == 1) return {as_rows(tensors.begin()->second)};
   return {};
 }
 
@@ -44,6 +52,22 @@ std::vector<int64_t> widths_of(const std::vector<Tensor>& vectors) {
   std::vector<int64_t> widths;
   for (const Tensor& tensor : vectors) widths.push_back(tensor.size(-1));
   return widths;
+}
+
+/// The vectors of a word for this model's encoders.
+WordVectors fitting(std::vector<Tensor> found, const std::filesystem::path& file, const std::string& name,
+                    const models::Model& model) {
+  EMULSION_CHECK(!found.empty() && std::ranges::all_of(found, [](const Tensor& t) { return t.dim() == 2; }), format,
+                 "{}: expected vectors of textual inversion (clip_l, clip_g, emb_params, string_to_param), it holds none",
+                 file.string());
+  std::vector<int64_t> expected;
+  for (const auto* part : encoders_of(model)) expected.push_back(part->net.config().hidden_size);
+  if (expected.size() == 1) std::erase_if(found, [&](const Tensor& t) { return found.size() > 1 && t.size(1) != expected[0]; });
+  EMULSION_CHECK(widths_of(found) == expected, shape,
+                 "{}: expected vectors of [{}] numbers for the text encoders of this model, got [{}]; it was made for another "
+                 "kind of model",
+                 file.string(), fmt::join(expected, ", "), fmt::join(widths_of(found), ", "));
+  return {name, std::move(found)};
 }
 
 std::string lower_case(std::string text) {
@@ -68,18 +92,22 @@ std::vector<std::string> called_in(const std::string& text) {
 }  // namespace
 
 WordVectors load_embedding(const std::filesystem::path& file, const std::string& name, const models::Model& model) {
-  std::vector<Tensor> found = vectors_in(io::open_tensor_file(file));
-  EMULSION_CHECK(!found.empty() && std::ranges::all_of(found, [](const Tensor& t) { return t.dim() == 2; }), format,
-                 "{}: expected vectors of textual inversion (clip_l, clip_g, emb_params, string_to_param), it holds none",
-                 file.string());
-  std::vector<int64_t> expected;
-  for (const auto* part : encoders_of(model)) expected.push_back(part->net.config().hidden_size);
-  if (expected.size() == 1) std::erase_if(found, [&](const Tensor& t) { return found.size() > 1 && t.size(1) != expected[0]; });
-  EMULSION_CHECK(widths_of(found) == expected, shape,
-                 "{}: expected vectors of [{}] numbers for the text encoders of this model, got [{}]; it was made for another "
-                 "kind of model",
-                 file.string(), fmt::join(expected, ", "), fmt::join(widths_of(found), ", "));
-  return {name, std::move(found)};
+  return fitting(vectors_in(tensors_of(io::open_tensor_file(file))), file, name, model);
+}
+
+std::vector<WordVectors> bundled_embeddings(const std::filesystem::path& adapter, const models::Model& model) {
+  const io::TensorFile file = io::open_tensor_file(adapter);
+  std::map<std::string, std::map<std::string, Tensor>> words;
+  for (const io::TensorFile::Entry& entry : file.entries()) {
+    if (!entry.name.starts_with(weights::kBundle)) continue;
+    const std::string rest = entry.name.substr(std::string_view(weights::kBundle).size());
+    const size_t dot = rest.find('.');
+    EMULSION_CHECK(dot != rest.npos, format, "{}: expected bundle_emb.WORD.NAME, got '{}'", adapter.string(), entry.name);
+    words[rest.substr(0, dot)][rest.substr(dot + 1)] = file.tensor(entry.name);
+  }
+  std::vector<WordVectors> all;
+  for (const auto& [word, tensors] : words) all.push_back(fitting(vectors_in(tensors), adapter, word, model));
+  return all;
 }
 
 std::vector<WordVectors> embeddings_of(const std::vector<std::string>& texts, const NamedFiles& files,

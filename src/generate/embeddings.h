@@ -23,6 +23,10 @@ struct WordVectors {
 /// Throws: Error{format} if it holds none of these; Error{shape} if the width is that of another model, naming both.
 WordVectors load_embedding(const std::filesystem::path& file, const std::string& name, const models::Model& model);
 
+/// Words whose vectors lie in an adapter's file ("bundle_emb.WORD.string_to_param.*", "bundle_emb.WORD.clip_l" and "clip_g"), as
+/// A1111 and OneTrainer put them there. Throws: as load_embedding.
+std::vector<WordVectors> bundled_embeddings(const std::filesystem::path& adapter, const models::Model& model);
+
 /// Names from `files` that these texts hold, and those that they call "embedding:NAME".
 /// Throws: Error{not_found} for a NAME that there is not.
 std::vector<WordVectors> embeddings_of(const std::vector<std::string>& texts, const NamedFiles& files,

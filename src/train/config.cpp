@@ -14,6 +14,12 @@ RunConfig load_run_config(const std::string& file,
   return config;
 }
 
+std::vector<WordConfig> words_of(const RunConfig& config) {
+  if (const auto* inversion = std::get_if<TextualInversionMethod>(&config.method)) return {*inversion};
+  if (const auto* lora = std::get_if<LoraMethod>(&config.method)) return lora->words;
+  return {};
+}
+
 void validate(const RunConfig& config) {
   std::vector<std::string> problems;
   const auto rule = [&](bool holds, const std::string& problem) {
@@ -31,12 +37,19 @@ void validate(const RunConfig& config) {
            std::ranges::none_of(config.data.sources, &data::SourceConfig::prior_prediction),
        "data.sources.prior_prediction needs the model as it was, and method.init = \"pissa\" or \"olora\" takes it apart; use "
        "another init");
+  rule(!adapter || std::ranges::none_of(adapter->words, [&](const WordConfig& word) { return word.token == config.name; }),
+       fmt::format("name = \"{}\" and a token of method.words would name the same file; give the run another name", config.name));
+  rule(!adapter || adapter->words.empty() ||
+           std::ranges::none_of(config.data.sources, &data::SourceConfig::prior_prediction),
+       "data.sources.prior_prediction asks the model as it was, which does not know method.words; take one out");
   rule(config.model.merge.empty() || !config.model.path.empty(), "model.merge needs a model to merge into; give model.path");
   const auto* inversion = std::get_if<TextualInversionMethod>(&config.method);
   rule(!inversion || !config.model.path.empty(),
        "model.path is empty, but method.type = \"textual_inversion\" teaches a model a word; give a model folder");
-  rule(!inversion || (!inversion->token.empty() && inversion->token.find_first_of("/ \t,") == std::string::npos),
-       "method.token must be one word without spaces, commas and slashes: it also names the file");
+  for (const WordConfig& word : words_of(config)) {
+    rule(!word.token.empty() && word.token.find_first_of("/ \t,.") == std::string::npos,
+         fmt::format("token = \"{}\" must be one word without spaces, commas, dots and slashes: it also names the file", word.token));
+  }
   rule(!std::holds_alternative<DiffusionMethod>(config.method) || !config.model.path.empty() || !config.model.vae.empty(),
        "model.path and model.vae are both empty; a new diffusion model needs an autoencoder: train one with "
        "method.type = \"autoencoder\" and give its folder as model.vae");

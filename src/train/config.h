@@ -80,25 +80,12 @@ struct DiffusionMethod {
   }
 };
 
-/// Trains adapters on top of a frozen model.
-struct LoraMethod : adapters::AdapterConfig {
-  static constexpr const char* kType = "lora";
-  static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
-  std::string start = {};
-  template <class V>
-  void fields(V& v) {
-    adapters::AdapterConfig::fields(v);
-    v("start", start, "Adapter file to go on from. Its kind, layers, ranks and alphas stand for algo, targets, rank and alpha.");
-  }
-};
-
-/// Learns vectors for a word of its own (Gal et al. 2022, arXiv:2208.01618); nothing of the model changes.
-struct TextualInversionMethod {
-  static constexpr const char* kType = "textual_inversion";
-  static constexpr const char* kDoc = "Teaches a frozen model a new word for what the pictures show.";
+/// A word that is taught to the text encoders.
+struct WordConfig {
   std::string token;
   int64_t vectors = 1;
   std::string init = {};
+  double lr = 1;
   template <class V>
   void fields(V& v) {
     v("token", token, "The new word, as captions write it. Put it there with data.sources.trigger, or in the captions.").required();
@@ -106,7 +93,28 @@ struct TextualInversionMethod {
     v("init", init,
       "Words whose vectors it begins with, repeated or cut to the number of vectors: \"dog\". Empty: random ones of the table's "
       "spread.");
+    v("lr", lr, "Times the learning rate.").above(0);
   }
+};
+
+/// Trains adapters on top of a frozen model.
+struct LoraMethod : adapters::AdapterConfig {
+  static constexpr const char* kType = "lora";
+  static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
+  std::string start = {};
+  std::vector<WordConfig> words = {};
+  template <class V>
+  void fields(V& v) {
+    adapters::AdapterConfig::fields(v);
+    v("words", words, "Words that are learnt along with the adapter (pivotal tuning); its file holds them, too.");
+    v("start", start, "Adapter file to go on from. Its kind, layers, ranks and alphas stand for algo, targets, rank and alpha.");
+  }
+};
+
+/// Learns vectors for a word of its own (Gal et al. 2022, arXiv:2208.01618); nothing of the model changes.
+struct TextualInversionMethod : WordConfig {
+  static constexpr const char* kType = "textual_inversion";
+  static constexpr const char* kDoc = "Teaches a frozen model a new word for what the pictures show.";
 };
 
 /// Trains networks before the attention's keys and values of a frozen model.
@@ -309,6 +317,9 @@ struct RunConfig {
     v("checkpoint", checkpoint, "Saving the state, for going on after an interruption.");
   }
 };
+
+/// The words that a run teaches.
+std::vector<WordConfig> words_of(const RunConfig& config);
 
 /// Reads a run file and applies `--set` overrides; relative paths in it are relative to the working folder.
 /// Throws Error{config} with all problems, each with file, line and column.

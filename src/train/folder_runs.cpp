@@ -64,7 +64,7 @@ const MethodPlan& plan_named(const std::string& name) {
 }
 
 MethodConfig method_of(const BaseRun& wanted, bool small) {
-  if (wanted.method == "textual-inversion") return TextualInversionMethod{.token = wanted.trigger, .vectors = 4};
+  if (wanted.method == "textual-inversion") return TextualInversionMethod{{.token = wanted.trigger, .vectors = 4}};
   if (wanted.method == "hypernetwork") {
     return HypernetworkMethod{{.activation = adapters::Activation::swish, .init = adapters::HypernetworkInit::kaiming_normal}};
   }

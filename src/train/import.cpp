@@ -1,6 +1,8 @@
 // What files of settings say, and whose they are.
 #include "train/import.h"
 
+#include <yaml-cpp/yaml.h>
+
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -53,6 +55,25 @@ Settings command_line(const std::string& text) {
   return settings;
 }
 
+/// Its values as they are written. Throws: Error{format} with line and column.
+nlohmann::json json_of(const YAML::Node& node) {
+  nlohmann::json json;  // null
+  if (node.IsScalar()) json = node.Scalar();
+  for (const auto& item : node) {
+    if (node.IsSequence()) json.push_back(json_of(item));
+    if (node.IsMap()) json[item.first.Scalar()] = json_of(item.second);
+  }
+  return json;
+}
+
+nlohmann::json parsed_yaml(const std::string& text, const std::string& file) {
+  try {
+    return json_of(YAML::Load(text));
+  } catch (const YAML::Exception& error) {
+    throw Error(ErrorCode::format, fmt::format("{}:{}:{}: {}", file, error.mark.line + 1, error.mark.column + 1, error.msg));
+  }
+}
+
 }  // namespace
 
 Imported import_settings(const std::filesystem::path& file) {
@@ -67,17 +88,24 @@ Imported import_settings(const std::filesystem::path& file) {
       imported.source = "OneTrainer";
       return imported;
     }
+  } else if (file.extension() == ".yaml" || file.extension() == ".yml") {
+    add_json(parsed_yaml(text, file.string()), "", settings);
   } else if (file.extension() == ".toml") {
     add_node(config::parse_toml(text, file.string()), "", settings);
   } else {
     settings = command_line(text);
   }
+  if (is_ai_toolkit(settings)) {
+    Imported imported = from_ai_toolkit(std::move(settings));
+    imported.source = "ai-toolkit";
+    return imported;
+  }
   EMULSION_CHECK(
       settings.contains("pretrained_model_name_or_path") || settings.contains("train_data_dir") ||
           settings.contains("network_module"),
       format,
-      "{}: expected settings of kohya's sd-scripts (TOML, a script with the command line, the GUI's JSON) or of OneTrainer "
-      "(JSON), found none; YAML of ai-toolkit is not built",
+      "{}: expected settings of kohya's sd-scripts (TOML, a script with the command line, the GUI's JSON), of OneTrainer "
+      "(JSON) or of ai-toolkit (YAML, JSON), found none",
       file.string());
   Imported imported = from_kohya(std::move(settings), file.extension() == ".toml" || is_json ? "" : "--", !is_json);
   imported.source = "kohya's sd-scripts";

@@ -91,5 +91,7 @@ constexpr const char* kNotBuilt = "not built";
 /// `prefix`: how settings are written ("--"); `strict`: one that is nearly a known name is a slip of the pen.
 Imported from_kohya(Settings settings, const std::string& prefix, bool strict);
 Imported from_onetrainer(Settings settings);
+bool is_ai_toolkit(const Settings& settings);
+Imported from_ai_toolkit(Settings settings);
 
 }  // namespace emulsion::train

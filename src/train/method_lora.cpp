@@ -1,11 +1,15 @@
 // LoRA and its relatives on a frozen model.
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/lora.h"
 #include "config/enum_names.h"
 #include "core/error.h"
+#include "io/safetensors.h"
+#include "train/learned_words.h"
 #include "train/methods.h"
 #include "weights/adapter_file.h"
 
@@ -18,13 +22,17 @@ class Lora : public DenoiserMethod {
       : DenoiserMethod(config, std::move(model)),
         names_(model_),
         set_(first_adapters()),
-        active_({{&set_, 1.0}}) {}
+        active_({{&set_, 1.0}}) {
+    if (!lora().words.empty()) words_ = std::make_unique<LearnedWords>(model_, lora().words, rng_);
+  }
 
   std::string describe() const override {
     const auto& lora = this->lora();
     const std::string kind = !lora.start.empty() ? lora.start + ", going on," : fmt::format("{}{}{}", config::name_of(lora.algo),
                              lora.dora ? " with dora" : "", has_rank() ? fmt::format(" of rank {}", lora.rank) : "");
-    return fmt::format("{} on {} layers, {:.3f} M weights, on {}", kind, set_.bound().size(), set_.numel() / 1e6, config_.model.path);
+    const std::string words = words_ ? fmt::format(" and {} word{}", lora.words.size(), lora.words.size() == 1 ? "" : "s") : "";
+    return fmt::format("{}{} on {} layers, {:.3f} M weights, on {}", kind, words, set_.bound().size(), set_.numel() / 1e6,
+                       config_.model.path);
   }
 
   std::vector<Trainable> trainables() override {
@@ -37,7 +45,13 @@ class Lora : public DenoiserMethod {
         all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.rule.lr * factor, bound.rule.from, bound.rule.until});
       }
     }
+    if (words_) std::ranges::copy(words_->trainables(), std::back_inserter(all));
     return all;
+  }
+
+  void prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) override {
+    if (words_) words_->check_captions(source.index(), reporter);
+    DenoiserMethod::prepare(source, cache, reporter);
   }
 
   void after_update() override {
@@ -46,7 +60,10 @@ class Lora : public DenoiserMethod {
 
   std::filesystem::path save_result(const std::filesystem::path& run_folder) override {
     const auto file = run_folder / (config_.name + ".safetensors");
-    weights::save_adapter(file, result(), names_, weights::AdapterNaming::kohya, metadata());
+    for (size_t i = 0; i < lora().words.size(); ++i)  // for programs that read no bundles
+      io::write_safetensors(run_folder / (lora().words[i].token + ".safetensors"), words_->file_of(i));
+    weights::save_adapter(file, result(), names_, weights::AdapterNaming::kohya, metadata(), at::kFloat,
+                          words_ ? words_->bundle() : NamedTensors());
     return file;
   }
 
@@ -55,7 +72,10 @@ class Lora : public DenoiserMethod {
     for (const auto& bound : set_.bound()) {
       if (bound.path.starts_with("text_encoder")) return true;  // the first or the second
     }
-    return false;
+    return words_ != nullptr;
+  }
+  std::vector<std::vector<models::NamedTokens>> learned_words() const override {
+    return words_ ? words_->names() : std::vector<std::vector<models::NamedTokens>>();
   }
 
  private:
@@ -148,6 +168,7 @@ class Lora : public DenoiserMethod {
   adapters::AdapterSet set_;
   adapters::ActiveAdapters active_;
   adapters::AdapterSet result_;
+  std::unique_ptr<LearnedWords> words_;  // none: an adapter alone
 };
 
 }  // namespace

@@ -146,6 +146,7 @@ std::map<std::string, Pieces> pieces_of(const io::SafetensorsFile& file, const L
   std::map<std::string, Pieces> found;
   std::vector<std::string> unknown;
   for (const auto& entry : file.entries()) {
+    if (entry.name.starts_with(kBundle)) continue;
     const auto read = read_name(entry.name, leaves);
     read ? void(found[read->first][read->second] = file.tensor(entry.name)) : unknown.push_back(entry.name);
   }
@@ -235,8 +236,9 @@ AdapterSet load_adapter(const std::filesystem::path& path, const models::Model& 
 }
 
 void save_adapter(const std::filesystem::path& file, const AdapterSet& set, const LayerNames& names, AdapterNaming naming,
-                  const std::map<std::string, std::string>& metadata, at::ScalarType dtype) {
+                  const std::map<std::string, std::string>& metadata, at::ScalarType dtype, const NamedTensors& words) {
   NamedTensors tensors;
+  for (const auto& [name, vectors] : words) tensors.emplace_back(name, vectors.to(dtype));
   for (const AdapterSet::Bound& bound : set.bound()) {
     const auto add = naming == AdapterNaming::kohya ? add_in_kohya_names : add_in_diffusers_names;
     add(names.written(bound.path, naming), *bound.adapter, dtype, tensors);

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "io/safetensors.h"
+#include "weights/adapter_file.h"
 
 namespace emulsion::weights {
 namespace {
@@ -83,6 +84,10 @@ LoraFile read_lora(const std::filesystem::path& path) {
   lora.metadata = file.metadata();
   std::map<std::string, Halves> halves;
   for (const auto& entry : file.entries()) {
+    if (entry.name.starts_with(kBundle)) {
+      lora.words[entry.name] = file.tensor(entry.name);
+      continue;
+    }
     const auto ending = std::ranges::find_if(kEndings, [&](const Ending& e) { return entry.name.ends_with(e.text); });
     EMULSION_CHECK(ending != std::end(kEndings), unsupported,
                    "[{}] '{}' belongs to no plain LoRA; this works with lora_down / lora_up and lora_A / lora_B only",
@@ -100,6 +105,7 @@ LoraFile read_lora(const std::filesystem::path& path) {
 
 void write_lora(const std::filesystem::path& path, const LoraFile& lora, at::ScalarType dtype) {
   NamedTensors tensors;
+  for (const auto& [name, vectors] : lora.words) tensors.emplace_back(name, vectors.to(dtype).contiguous());
   int64_t largest = 0;
   double alpha = 0;
   for (const auto& [layer, update] : lora.layers) {
@@ -175,6 +181,7 @@ LoraFile sum(const std::vector<LoraFile>& files, const std::vector<double>& weig
   LoraFile all;
   for (size_t i = 0; i < files.size(); ++i) {
     EMULSION_CHECK(files[i].peft == files[0].peft, format, "[lora] expected files of one naming, got kohya's and PEFT's together");
+    all.words.insert(files[i].words.begin(), files[i].words.end());
     for (const auto& [layer, update] : files[i].layers) {
       parts[layer].first.push_back(update);
       parts[layer].second.push_back(weights[i]);

@@ -23,6 +23,7 @@ struct LowRankUpdate {
 struct LoraFile {
   std::map<std::string, LowRankUpdate> layers;  // by the name that the file gives them, without endings
   std::map<std::string, std::string> metadata;
+  std::map<std::string, Tensor> words;  // embeddings that go along, by their whole names: "bundle_emb.WORD.clip_l"
   bool peft = false;  // lora_A and lora_B instead of lora_down, lora_up and alpha
 };
 
@@ -57,7 +58,7 @@ LowRankUpdate low_rank(const Tensor& matrix, const RankRule& rule);
 /// weight[0] * updates[0] + ...: exactly, the ranks added. Throws: Error{shape} if they are for layers of different sizes.
 LowRankUpdate sum(const std::vector<LowRankUpdate>& updates, const std::vector<double>& weights, const std::string& layer);
 
-/// All layers that any file has. Throws: Error{format} for files of different naming.
+/// All layers that any file has, and all words: of one in several files the first's. Throws: Error{format} for files of different naming.
 LoraFile sum(const std::vector<LoraFile>& files, const std::vector<double>& weights);
 
 }  // namespace emulsion::weights

@@ -153,11 +153,106 @@ TEST_F(ImportTest, AConfigurationOfOneTrainerArrives) {
   EXPECT_NE(reason_for(imported, "epochs"), "");
 }
 
+TEST_F(ImportTest, AJobOfAiToolkitArrives) {
+  const Imported imported = import("job.yaml", R"(
+job: extension
+config:
+  name: "my_style"  # the name
+  process:
+    - type: 'sd_trainer'
+      training_folder: "out"
+      device: cuda:0
+      trigger_word: "p3r5on"
+      network: {type: lora, linear: 16, linear_alpha: 8, conv: 4, conv_alpha: 2}
+      save:
+        dtype: float16
+        save_every: 250
+        max_step_saves_to_keep: 4
+      datasets:
+        - folder_path: "one"
+          caption_ext: "txt"
+          caption_dropout_rate: 0.05
+          shuffle_tokens: false
+          cache_latents_to_disk: true
+          mask_path: masks
+          resolution: [512, 768, 1024]
+        - folder_path: two
+          num_repeats: 3
+          flip_x: true
+      train:
+        batch_size: 2
+        steps: 2000
+        gradient_accumulation_steps: 3
+        train_unet: true
+        train_text_encoder: false
+        gradient_checkpointing: true
+        noise_scheduler: "ddpm"
+        optimizer: "adamw8bit"
+        lr: 1e-4
+        ema_config:
+          use_ema: true
+          ema_decay: 0.99
+        dtype: bf16
+        snr_gamma: 5
+        content_or_style: balanced
+      model:
+        name_or_path: "models/xl"
+        is_xl: true
+      sample:
+        sample_every: 100
+        prompts:
+          - "a [trigger] in the park"
+          - "two, with: a colon"
+        neg: ""
+        seed: 42
+        guidance_scale: 4
+        sample_steps: 20
+meta:
+  name: "[name]"
+)");
+  const RunConfig& c = imported.config;
+  EXPECT_EQ(imported.source, "ai-toolkit");
+  EXPECT_EQ(c.output + "/" + c.name, "out/my_style");
+  const auto& lora = std::get<LoraMethod>(c.method);
+  EXPECT_EQ(lora.rank, 16);
+  EXPECT_EQ(lora.alpha, 8);
+  EXPECT_EQ(lora.conv_rank, 4);
+  for (const std::string& target : lora.targets) EXPECT_TRUE(target.starts_with("unet.")) << target;
+  ASSERT_EQ(c.data.sources.size(), 2u);
+  EXPECT_EQ(c.data.sources[0].path, "one");
+  EXPECT_EQ(c.data.sources[0].mask, "masks");
+  EXPECT_EQ(c.data.sources[1].repeats, 3);
+  EXPECT_EQ(c.data.sources[1].trigger, "p3r5on");
+  EXPECT_DOUBLE_EQ(c.data.caption_dropout, 0.05);
+  EXPECT_DOUBLE_EQ(c.data.flip, 0.5);
+  EXPECT_EQ(c.data.resolution, 1024);
+  EXPECT_EQ(c.batch_size, 2);
+  EXPECT_EQ(c.accumulate, 3);
+  EXPECT_EQ(c.steps, 2000);
+  EXPECT_DOUBLE_EQ(std::get<optim::AdamW8bitConfig>(c.optimizer).lr, 1e-4);
+  EXPECT_TRUE(c.ema.enabled);
+  EXPECT_DOUBLE_EQ(c.ema.decay, 0.99);
+  EXPECT_EQ(c.dtype, ComputeDtype::bfloat16);
+  EXPECT_EQ(c.objective.weighting, diffusion::LossWeighting::min_snr);
+  EXPECT_EQ(c.model.path, "models/xl");
+  EXPECT_EQ(c.checkpoint.every, 250);
+  EXPECT_EQ(c.checkpoint.keep, 4);
+  EXPECT_EQ(c.preview.every, 100);
+  EXPECT_EQ(c.preview.prompts, (std::vector<std::string>{"a [trigger] in the park", "two, with: a colon"}));
+  EXPECT_EQ(c.preview.seed, 42);
+  for (const char* left : {"save.dtype", "resolution", "content_or_style", "noise_scheduler", "is_xl"})
+    EXPECT_NE(reason_for(imported, left), "") << left;
+  EXPECT_EQ(reason_for(imported, "lr ="), "");
+  expect_contains(refusal("flux.yaml", "config:\n  process:\n    - type: sd_trainer\n      model:\n        is_flux: true\n"),
+                  {"is_flux", "not built"});
+}
+
 TEST_F(ImportTest, SlipsAndWrongValuesAreNamed) {
   const std::string begin = "pretrained_model_name_or_path = \"m\"\ntrain_data_dir = \"p\"\n";
   expect_contains(refusal("a.toml", begin + "network_dimm = 8\n"), {"network_dimm", "did you mean 'network_dim'"});
   expect_contains(refusal("a.toml", begin + "max_train_steps = \"many\"\n"), {"max_train_steps", "many"});
-  expect_contains(refusal("a.toml", "steps = 5\n"), {"a.toml", "kohya", "OneTrainer", "YAML"});
+  expect_contains(refusal("a.toml", "steps = 5\n"), {"a.toml", "kohya", "OneTrainer", "ai-toolkit"});
+  expect_contains(refusal("a.yaml", "a: 1\nb: [1, 2\n"), {"a.yaml:3:1"});
   const Imported unknown = import("b.toml", begin + "optimizer_type = \"Ranger\"\n");
   EXPECT_NE(reason_for(unknown, "Ranger").find("adamw"), std::string::npos);
 }

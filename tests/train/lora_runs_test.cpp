@@ -1,6 +1,7 @@
 // Runs of adapters: going on from a file, on top of merged files, with a largest norm, from a part of the weights.
 #include "adapters/lora.h"
 #include "core/stop.h"
+#include "generate/embeddings.h"
 #include "io/safetensors.h"
 #include "train/methods.h"
 #include "train/tiny_runs.h"
@@ -127,12 +128,45 @@ TEST_F(LoraRunsTest, AnAdapterThatStartsAtTheWeightsStopsAndGoesOnToTheSameBits)
   }
 }
 
+TEST_F(LoraRunsTest, WordsAreLearntAlongAndLieInTheAdaptersFile) {
+  LoraMethod lora;
+  lora.words = {{.token = "zork", .vectors = 2, .lr = 3}, {.token = "blip", .init = "ab"}};
+  RunConfig config = this->config("words", lora);
+  config.data.sources[0].templates = {"a zork by blip"};
+  const auto file = run(config);
+  const models::Model model = weights::load_model(temp / "base");
+  EXPECT_FALSE(weights::load_adapter(file, model).bound().empty());
+  const auto words = generate::bundled_embeddings(file, model);
+  ASSERT_EQ(words.size(), 2u);
+  EXPECT_EQ(words[0].name, "blip");
+  EXPECT_EQ(words[1].name, "zork");
+  EXPECT_EQ(words[1].vectors[0].sizes(), (std::vector<int64_t>{2, 16}));
+  EXPECT_TRUE(io::SafetensorsFile::open(file).contains("bundle_emb.zork.string_to_param.*"));
+  const auto alone = generate::load_embedding(file.parent_path() / "zork.safetensors", "zork", model);
+  EXPECT_TRUE(at::equal(alone.vectors[0], words[1].vectors[0]));
+  // Adam moves every number by about the rate in each of four steps: three times as far where the rate is three times as high.
+  config.name = "begin";
+  config.steps = 1;
+  std::get<optim::AdamWConfig>(config.optimizer).lr = 1e-12;
+  const auto begin = generate::bundled_embeddings(run(config), model);
+  for (const size_t i : {0, 1}) {
+    const double moved = (words[i].vectors[0] - begin[i].vectors[0]).abs().max().item<double>();
+    EXPECT_NEAR(moved, i == 0 ? 0.04 : 0.12, i == 0 ? 0.008 : 0.024) << words[i].name;
+  }
+  config.name = "silent";
+  config.data.sources[0].templates = {"a zork"};
+  test::expect_contains(test::error_message([&] { run(config); }), {"the word 'blip'", "trigger"});
+}
+
 TEST_F(LoraRunsTest, TwoWaysToBeginAreRefused) {
   LoraMethod lora;
   lora.start = "a.safetensors";
   lora.init = adapters::LoraInit::pissa;
   test::expect_contains(test::error_message([&] { validate(config("two", lora)); }), {"method.start", "take one out"});
   lora.start = "";
+  LoraMethod speaking;
+  speaking.words = {{.token = "zork"}};
+  test::expect_contains(test::error_message([&] { validate(config("zork", speaking)); }), {"the same file", "another name"});
   RunConfig prior = config("prior", lora);
   prior.data.sources[0].prior_prediction = true;
   test::expect_contains(test::error_message([&] { validate(prior); }), {"prior_prediction", "takes it apart"});

@@ -53,7 +53,10 @@ std::vector<NamedMethod> methods() {
   hypernetwork.init = adapters::HypernetworkInit::kaiming_normal;
   hypernetwork.dropout = {0, 0.2, 0.2};
   hypernetwork.widths = {16};
+  LoraMethod pivotal = lora(adapters::Algorithm::lora);
+  pivotal.words = {{.token = "zork", .vectors = 2}};
   return {{"lora", dropping},
+          {"pivotal", pivotal},
           {"pissa", lora(adapters::Algorithm::lora, adapters::LoraInit::pissa)},
           {"dora", dora},
           {"loha", lora(adapters::Algorithm::loha)},
@@ -62,7 +65,7 @@ std::vector<NamedMethod> methods() {
           {"oft", lora(adapters::Algorithm::oft)},
           {"glora", lora(adapters::Algorithm::glora)},
           {"full", lora(adapters::Algorithm::full)},
-          {"textual_inversion", TextualInversionMethod{.token = "zork", .vectors = 2}},
+          {"textual_inversion", TextualInversionMethod{{.token = "zork", .vectors = 2}}},
           {"hypernetwork", hypernetwork},
           {"diffusion", DiffusionMethod{.layers = {{.pattern = "unet.down_blocks.*", .lr = 0}}}},
           {"autoencoder", AutoencoderMethod{}}};
@@ -88,7 +91,7 @@ class ResumeTest : public ::testing::TestWithParam<size_t> {
       config.data.caption_dropout = 0.3;
     }
     config.data.flip = 0.5;
-    if (std::holds_alternative<TextualInversionMethod>(config.method)) config.data.sources[0].trigger = "zork";
+    if (!words_of(config).empty()) config.data.sources[0].trigger = "zork";
     config.ema.enabled = !std::holds_alternative<optim::ScheduleFreeConfig>(optimizer);
     config.optimizer = std::move(optimizer);
     return config;

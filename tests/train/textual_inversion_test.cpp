@@ -21,7 +21,7 @@ class TextualInversionTest : public ::testing::Test {
     test::write_pictures(temp / "pictures");
     weights::save_model_folder(temp / "base", test::tiny_model());
     config.name = "word";
-    config.method = TextualInversionMethod{.token = "zork", .vectors = 2};
+    config.method = TextualInversionMethod{{.token = "zork", .vectors = 2}};
     config.model.path = (temp / "base").string();
     config.data.sources[0].trigger = "zork";
     config.optimizer = optim::AdamWConfig{.lr = 1e-2};
@@ -57,14 +57,14 @@ TEST_F(TextualInversionTest, LearnsTheWordAndNothingElse) {
 }
 
 TEST_F(TextualInversionTest, BeginsAsTheWordsOfInitOverAndOver) {
-  config.method = TextualInversionMethod{.token = "zork", .vectors = 3, .init = "ab"};
+  config.method = TextualInversionMethod{{.token = "zork", .vectors = 3, .init = "ab"}};
   const auto method = make_textual_inversion_method(config);
   const Tensor begun = *method->trainables()[0].place;
   const auto ids = models::tokenise_weighted(*test::tiny_model().tokenizer, {{"ab"}}).front().ids;
   EXPECT_TRUE(at::equal(begun[0].detach(), table()[ids[1]]));
   const auto& end = method->trainables()[0];
   EXPECT_FALSE(end.decays);
-  config.method = TextualInversionMethod{.token = "zork", .vectors = 3};
+  config.method = TextualInversionMethod{{.token = "zork", .vectors = 3}};
   const auto random = make_textual_inversion_method(config);
   const Tensor spread = random->trainables()[0].place->detach();
   EXPECT_FALSE(at::equal(spread[0], spread[1]));
@@ -103,12 +103,12 @@ TEST_F(TextualInversionTest, TheGradientIsThatOfALargerTable) {
 TEST_F(TextualInversionTest, AWordThatNoCaptionHoldsIsRefused) {
   config.data.sources[0].trigger = "";
   expect_contains(refusal(), {"'zork'", "none of 6 pictures", "data.sources.trigger"});
-  config.method = TextualInversionMethod{.token = "two words"};
-  expect_contains(refusal(), {"method.token", "one word"});
+  config.method = TextualInversionMethod{{.token = "two words"}};
+  expect_contains(refusal(), {"token = \"two words\"", "one word"});
 }
 
 TEST_F(TextualInversionTest, StartingWordsMustBeKnown) {
-  config.method = TextualInversionMethod{.token = "zork", .init = " "};
+  config.method = TextualInversionMethod{{.token = "zork", .init = " "}};
   expect_contains(refusal(), {"init = \" \"", "no word"});
 }
 

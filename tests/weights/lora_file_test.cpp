@@ -82,6 +82,20 @@ TEST(LoraFileTest, FilesComeBackInTheirNaming) {
   }
 }
 
+TEST(LoraFileTest, WordsGoAlong) {
+  const test::TempFolder folder;
+  LoraFile one, two;
+  one.layers.emplace("lora_unet_a", random_update(1, 6, {5}, 2, 1));
+  two.layers = one.layers;
+  one.words = {{"bundle_emb.zork.clip_l", at::full({2, 8}, 1.0f)}};
+  two.words = {{"bundle_emb.zork.clip_l", at::full({2, 8}, 2.0f)}, {"bundle_emb.blip.clip_l", at::full({1, 8}, 3.0f)}};
+  write_lora(folder / "sum.safetensors", sum({one, two}, {1, 1}), at::kFloat);
+  const LoraFile back = read_lora(folder / "sum.safetensors");
+  ASSERT_EQ(back.words.size(), 2u);
+  EXPECT_TRUE(at::equal(back.words.at("bundle_emb.zork.clip_l"), at::full({2, 8}, 1.0f)));
+  EXPECT_TRUE(at::equal(back.words.at("bundle_emb.blip.clip_l"), at::full({1, 8}, 3.0f)));
+}
+
 TEST(LoraFileTest, WhatIsNoPlainLoraIsNamed) {
   const test::TempFolder temp;
   io::write_safetensors(temp / "a.safetensors", {{"l.hada_w1_a", at::ones({2, 2})}});

@@ -9,6 +9,8 @@
 namespace emulsion::optim {
 namespace {
 
+constexpr double kEpsilon = 1e-6;  // torch's
+
 double chunk_sum(const Tensor& grad, const Chunk& chunk) {
   const int64_t n = chunk.end - chunk.begin;
   if (grad.scalar_type() == at::kFloat) {
@@ -45,9 +47,21 @@ double global_norm(const std::vector<Tensor>& grads) {
   return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
-Clip clip(const std::vector<Tensor>& grads, double max_norm) {
+Clip clip(const std::vector<Tensor>& grads, double limit, ClipBy by) {
+  const at::NoGradGuard no_grad;
   const double norm = global_norm(grads);
-  return {norm, max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1};
+  const auto scale = [&](double of) { return std::min(1.0, limit / (of + kEpsilon)); };
+  if (limit == 0 || !std::isfinite(norm)) return {norm, 1};
+  if (by == ClipBy::norm) return {norm, scale(norm)};
+  for (const Tensor& grad : grads) {
+    if (!grad.defined()) continue;
+    if (by == ClipBy::value) {
+      grad.clamp_(-limit, limit);
+    } else if (const double factor = scale(global_norm({grad})); factor < 1) {
+      grad.mul_(factor);
+    }
+  }
+  return {norm, 1};
 }
 
 }  // namespace emulsion::optim

@@ -18,6 +18,7 @@
 #include "diffusion/objective_options.h"
 #include "diffusion/prediction.h"
 #include "models/architecture.h"
+#include "optim/clip.h"
 #include "optim/config.h"
 #include "optim/ema.h"
 #include "optim/schedule.h"
@@ -249,6 +250,12 @@ constexpr auto enum_names(GradientCheckpointing) {
        {GradientCheckpointing::always, "always"}});
 }
 
+/// What becomes of a step whose loss or gradient is not finite.
+enum class NotFinite { stop, skip };
+constexpr auto enum_names(NotFinite) {
+  return std::to_array<std::pair<NotFinite, const char*>>({{NotFinite::stop, "stop"}, {NotFinite::skip, "skip"}});
+}
+
 struct RunConfig {
   std::string name = "run";
   std::string output = "runs";
@@ -257,6 +264,8 @@ struct RunConfig {
   int64_t batch_size = 4;
   int64_t accumulate = 1;
   double clip = 1;
+  optim::ClipBy clip_by = optim::ClipBy::norm;
+  NotFinite not_finite = NotFinite::stop;
   ComputeDtype dtype = ComputeDtype::float32;
   int64_t threads = 0;
   int64_t lanes = 0;
@@ -286,7 +295,11 @@ struct RunConfig {
     v("steps", steps, "Optimizer steps in all.").min(1).unit("steps");
     v("batch_size", batch_size, "Pictures per forward and backward pass.").min(1);
     v("accumulate", accumulate, "Passes whose gradients are averaged into one optimizer step.").min(1);
-    v("clip", clip, "Largest norm of all gradients together; 0: no clipping.").min(0);
+    v("clip", clip, "Largest norm of all gradients together (or what clip_by says); 0: no clipping.").min(0);
+    v("clip_by", clip_by, "What clip limits: the norm of all gradients, that of each tensor, or each number.");
+    v("not_finite", not_finite,
+      "A step whose loss or gradient is NaN or infinite changes nothing. stop: the run ends and says where; skip: it goes on with the "
+      "next step, and ends after ten in a row.");
     v("dtype", dtype, "Numbers that the network computes in; trained weights keep float32 masters.");
     v("threads", threads, "Threads that compute; 0: one per core.").min(0).max(1024);
     v("lanes", lanes,

@@ -22,15 +22,22 @@ class Metrics : public Hook {
         events_(folder / "tensorboard", first_step + 1) {}
 
   void after_step(Trainer& trainer, const StepStats& stats) override {
-    io::JsonFields line = {{"step", stats.step}, {"loss", stats.loss}, {"grad_norm", stats.grad_norm}, {"lr", stats.lr}};
+    io::JsonFields line = {{"step", stats.step}};
+    if (stats.skipped) {
+      line.emplace_back("skipped", true);
+    } else {
+      line.insert(line.end(), {{"loss", stats.loss}, {"grad_norm", stats.grad_norm}, {"lr", stats.lr}});
+    }
     const RunConfig& config = trainer.config();
     if (due(stats.step, config.validation.every) || (config.validation.every > 0 && stats.step == config.steps)) {
       validate(trainer, stats.step, line);
     }
     lines_.write(line);
-    events_.scalar("train/loss", stats.step, stats.loss);
-    events_.scalar("train/grad_norm", stats.step, stats.grad_norm);
-    events_.scalar("train/lr", stats.step, stats.lr);
+    if (!stats.skipped) {
+      events_.scalar("train/loss", stats.step, stats.loss);
+      events_.scalar("train/grad_norm", stats.step, stats.grad_norm);
+      events_.scalar("train/lr", stats.step, stats.lr);
+    }
     events_.scalar("time/seconds_per_step", stats.step, stats.seconds);
     if (due(stats.step, 50) || stats.step == trainer.config().steps) events_.flush();
   }

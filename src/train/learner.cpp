@@ -138,7 +138,7 @@ StepStats Learner::update(int64_t step) {
     if (trainables_[i].trains_at(step)) params[i].grad = trainables_[i].place->grad();
     grads.push_back(params[i].grad);
   }
-  const optim::Clip clip = optim::clip(grads, config_.clip);
+  const optim::Clip clip = optim::clip(grads, config_.clip, config_.clip_by);
   if (!std::isfinite(clip.norm)) {
     for (const optim::Param& param : params) {
       if (!param.grad.defined() || param.grad.isfinite().all().item<bool>()) continue;
@@ -150,16 +150,18 @@ StepStats Learner::update(int64_t step) {
   }
   const double lr = optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
   optimizer_->step(lr, clip.scale, ema_ ? ema_->next_decay() : 0.0);
-  for (size_t i = 0; i < params.size(); ++i) {
-    params[i].grad = Tensor();
-    trainables_[i].place->mutable_grad() = Tensor();
-  }
+  forget_gradients();
   plan_recomputation();
   StepStats stats;
   stats.step = step + 1;
   stats.grad_norm = clip.norm;
   stats.lr = lr;
   return stats;
+}
+
+void Learner::forget_gradients() {
+  for (const Trainable& trainable : trainables_) trainable.place->mutable_grad() = Tensor();
+  for (optim::Param& param : optimizer_->params()) param.grad = Tensor();
 }
 
 /// After the first step, whose peak memory is that of keeping nothing.

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "core/error.h"
 #include "core/stop.h"
@@ -11,6 +12,8 @@ namespace emulsion::train {
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+constexpr int64_t kMostSkipped = 10;
 
 /// Throws when a loss is not finite, naming the picture.
 void check_finite(const Loss& loss, double value, const data::Batch& batch, int64_t step) {
@@ -40,8 +43,7 @@ Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSourc
                                            method.needs_pixels());
 }
 
-Loss Trainer::micro_batch(int64_t k) {
-  const data::Batch batch = loader_->next();
+Loss Trainer::micro_batch(const data::Batch& batch, int64_t k) {
   const int64_t size = static_cast<int64_t>(batch.draws.size());
   const Loss loss = learner_.backward(size, 1.0 / static_cast<double>(config_.accumulate), [&](int64_t first, int64_t count) {
     return method_.loss(data::part_of(batch, first, count), {step_, k, &batch, first});
@@ -52,16 +54,34 @@ Loss Trainer::micro_batch(int64_t k) {
 
 StepStats Trainer::step() {
   const double begin = now();
+  std::optional<StepStats> stats;
+  int64_t k = 0;
   double loss = 0;
-  for (int64_t k = 0; k < config_.accumulate; ++k) {
-    loss += micro_batch(k).value.item<double>() / static_cast<double>(config_.accumulate);
+  try {
+    for (; k < config_.accumulate; ++k)
+      loss += micro_batch(loader_->next(), k).value.item<double>() / static_cast<double>(config_.accumulate);
+    stats = learner_.update(step_);
+  } catch (const Error& error) {
+    if (config_.not_finite != NotFinite::skip || error.code() != ErrorCode::numeric) throw;
+    while (++k < config_.accumulate) loader_->next();  // the next step has its own batches
+    stats = skipped(error);
   }
-  StepStats stats = learner_.update(step_);
-  method_.after_update();
-  stats.loss = loss;
-  stats.seconds = now() - begin;
+  if (!stats->skipped) {
+    method_.after_update();
+    skipped_in_a_row_ = 0;
+  }
+  stats->loss = loss;
+  stats->seconds = now() - begin;
   ++step_;
-  return stats;
+  return *stats;
+}
+
+StepStats Trainer::skipped(const Error& error) {
+  learner_.forget_gradients();
+  ++skipped_in_a_row_;
+  EMULSION_CHECK(skipped_in_a_row_ < kMostSkipped, numeric, "{}; it is the {}th step in a row", error.what(), kMostSkipped);
+  reporter_.note(fmt::format("{}: step left out", error.what()));
+  return {.step = step_ + 1, .skipped = true};
 }
 
 void Trainer::run() {
@@ -74,7 +94,7 @@ void Trainer::run() {
                               config_.steps));
     }
     const StepStats stats = step();
-    progress.advance(step_, {{"loss", stats.loss}});
+    progress.advance(step_, stats.skipped ? Figures() : Figures{{"loss", stats.loss}});
     for (const auto& hook : hooks_) hook->after_step(*this, stats);
     progress.resume();
   }

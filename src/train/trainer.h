@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/lanes.h"
 #include "core/progress.h"
 #include "data/loader.h"
@@ -25,6 +26,7 @@ struct StepStats {
   double grad_norm = 0;  // before clipping
   double lr = 0;
   double seconds = 0;
+  bool skipped = false;  // nothing has changed; loss, norm and rate are not known
 };
 
 /// The loss of `count` samples of a batch from `first`. Called from several threads at once.
@@ -42,6 +44,8 @@ class Learner {
   /// One optimizer step on gradients that backward() left in the trained tensors; clears them.
   /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then.
   StepStats update(int64_t step);
+  /// Instead of an update.
+  void forget_gradients();
 
   NamedTensors state() const;
   void load_state(const NamedTensors& state);
@@ -100,7 +104,8 @@ class Trainer {
   Reporter& reporter() { return reporter_; }
 
  private:
-  Loss micro_batch(int64_t k);
+  Loss micro_batch(const data::Batch& batch, int64_t k);
+  StepStats skipped(const Error& error);
 
   const RunConfig& config_;
   Method& method_;
@@ -110,6 +115,7 @@ class Trainer {
   Learner learner_;
   std::unique_ptr<Validation> validation_;  // none: nothing is held back
   int64_t step_ = 0;
+  int64_t skipped_in_a_row_ = 0;
   std::unique_ptr<data::Loader> loader_;
   std::vector<std::unique_ptr<Hook>> hooks_;
 };

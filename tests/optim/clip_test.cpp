@@ -23,6 +23,23 @@ TEST(ClipTest, ScaleBringsTheNormToTheLimitAndNeverGrows) {
   EXPECT_EQ(clip(grads, 0).norm, 5);
 }
 
+TEST(ClipTest, EachTensorIsClippedByItself) {
+  const std::vector<Tensor> grads = {at::tensor({3.0f, 4.0f}), Tensor(), at::tensor({0.6f, 0.8f})};
+  const Clip clipped = clip(grads, 2, ClipBy::tensor_norm);
+  EXPECT_NEAR(clipped.norm, std::sqrt(26), 1e-6);
+  EXPECT_EQ(clipped.scale, 1);
+  EXPECT_TRUE(at::allclose(grads[0], at::tensor({1.2f, 1.6f}), 1e-6));
+  EXPECT_TRUE(at::equal(grads[2], at::tensor({0.6f, 0.8f})));
+}
+
+TEST(ClipTest, EachNumberIsKeptWithinTheLimit) {
+  const std::vector<Tensor> grads = {at::tensor({-3.0f, 0.5f, 4.0f})};
+  EXPECT_EQ(clip(grads, 1, ClipBy::value).scale, 1);
+  EXPECT_TRUE(at::equal(grads[0], at::tensor({-1.0f, 0.5f, 1.0f})));
+  clip(grads, 0, ClipBy::value);
+  EXPECT_TRUE(at::equal(grads[0], at::tensor({-1.0f, 0.5f, 1.0f})));
+}
+
 TEST(ClipTest, ANormThatIsNotFiniteIsReturned) {
   EXPECT_TRUE(std::isnan(clip({at::tensor({1.0f, NAN})}, 1).norm));
   EXPECT_TRUE(std::isinf(clip({at::tensor({1.0f, INFINITY})}, 1).norm));

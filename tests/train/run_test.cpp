@@ -125,6 +125,40 @@ TEST_F(RunTest, ALossThatIsNotFiniteNamesStepAndPictureAndKeepsTheLastState) {
   EXPECT_EQ(metrics("nan").find("null"), std::string::npos);
 }
 
+TEST_F(RunTest, StepsThatAreNotFiniteAreLeftOutIfTheRunSaysSo) {
+  weights::save_model_folder(temp / "base", test::tiny_model());
+  test::write_pictures(temp / "bad", 2);
+  base.method = DiffusionMethod{};
+  base.model.path = (temp / "base").string();
+  base.batch_size = 1;
+  base.accumulate = 2;
+  base.steps = 12;
+  base.not_finite = NotFinite::skip;
+  base.data.sources.push_back(base.data.sources[0]);
+  base.data.sources[1].path = (temp / "bad").string();
+  base.data.sources[1].weight = 1e39;  // no float32
+  Witness witness;
+  run_training(named("whole"), witness);
+  const std::string lines = metrics("whole");
+  int64_t skipped = 0;
+  for (size_t at = lines.find("\"skipped\":true"); at != lines.npos; at = lines.find("\"skipped\":true", at + 1)) ++skipped;
+  EXPECT_GE(skipped, 2);
+  EXPECT_LE(skipped, 8);
+  expect_contains(witness.notes, {"bad/p", "step left out"});
+  const auto state = RunFolder(named("whole")).load_state();
+  ASSERT_TRUE(state.has_value());
+  for (const auto& [name, tensor] : state->tensors) EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+  Witness stopping(6);
+  EXPECT_NE(test::error_message([&] { run_training(named("stopped"), stopping); }), "");
+  clear_stop();
+  run_training(named("stopped"), witness);
+  EXPECT_EQ(metrics("stopped"), lines);
+
+  base.data.sources[0] = base.data.sources[1];
+  base.data.sources.pop_back();
+  expect_contains(test::error_message([&] { run_training(named("hopeless"), witness); }), {"step 10", "10th step in a row"});
+}
+
 TEST_F(RunTest, DamagedPicturesAreToldAndTheOthersTrain) {
   std::ofstream(temp / "pictures" / "broken.png") << "no picture";
   Witness witness;

@@ -38,13 +38,16 @@ class Program:
     def __init__(self, args):
         self._args = args
 
+    def command(self):
+        return [self._args.emulsion, "generate"]
+
     def draw(self, prompts, name, seed=1000, lora=None):
         folder = self._args.out / name
         folder.mkdir(parents=True, exist_ok=True)
         pictures = []
         for first in range(0, len(prompts), 64):
             part = prompts[first : first + 64]
-            command = [self._args.emulsion, "generate", self._args.model, *part, "--steps", str(self._args.steps), "--cfg", str(self._args.cfg),
+            command = [*self.command(), self._args.model, *part, "--steps", str(self._args.steps), "--cfg", str(self._args.cfg),
                        "--seed", str(seed + first), "--json", "-o", str(folder / f"{first:04d}.png")]  # fmt: skip
             done = subprocess.run(command + (["--lora", lora] if lora else []), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             if done.returncode != 0:

@@ -18,7 +18,7 @@ std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const LayerRul
                                      const std::string& name, const Rng& rng) {
   EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
                  "[lora] '{}' is an embedding, which adapters do not train; exclude it: add \"!{}\" to method.targets", name, name);
-  const bool large = leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1;
+  const bool large = is_large_convolution(leaf);
   const int64_t usual_rank = large && config.conv_rank > 0 ? config.conv_rank : config.rank;
   const double usual_alpha = large && config.conv_alpha > 0 ? config.conv_alpha : config.alpha;
   const int64_t rank = rule.rank > 0 ? rule.rank : usual_rank;
@@ -49,6 +49,8 @@ nn::Param& weight_of(const std::string& path, const std::vector<nn::Component>& 
 }
 
 }  // namespace
+
+bool is_large_convolution(const nn::Leaf& leaf) { return leaf.kind == nn::LeafKind::conv2d && leaf.weight->shape[2] > 1; }
 
 std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components) {
   std::vector<std::pair<std::string, nn::Leaf*>> leaves;

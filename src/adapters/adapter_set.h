@@ -45,6 +45,9 @@ class AdapterSet {
   std::vector<Bound> bound_;
 };
 
+/// 3x3 and larger: those that kohya's conv_dim (here conv_rank) is for.
+bool is_large_convolution(const nn::Leaf& leaf);
+
 /// Every leaf of the components: its path with the component's name, and the leaf.
 std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::Component>& components);
 

@@ -104,10 +104,13 @@ struct LoraMethod : adapters::AdapterConfig {
   static constexpr const char* kDoc = "Trains LoRA or one of its relatives on a frozen model.";
   std::string start = {};
   std::vector<WordConfig> words = {};
+  bool bundle_words = true;
   template <class V>
   void fields(V& v) {
     adapters::AdapterConfig::fields(v);
-    v("words", words, "Words that are learnt along with the adapter (pivotal tuning); its file holds them, too.");
+    v("words", words, "Words that are learnt along with the adapter (pivotal tuning). Each has a file of its own, too.");
+    v("bundle_words", bundle_words,
+      "The adapter's file holds the words as well, as AUTOMATIC1111 and OneTrainer read it; diffusers reads no such files.");
     v("start", start, "Adapter file to go on from. Its kind, layers, ranks and alphas stand for algo, targets, rank and alpha.");
   }
 };

@@ -42,7 +42,8 @@ class Lora : public DenoiserMethod {
       for (const adapters::Adapter::Part& part : bound.adapter->parts()) {
         part.tensor->set_requires_grad(true);
         const double factor = part.name == "lora_up.weight" ? lora().lora_plus : 1;
-        all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.rule.lr * factor, bound.rule.from, bound.rule.until});
+        all.push_back({name + "." + part.name, part.tensor, /*decays=*/true, bound.rule.lr * factor, bound.rule.from,
+                       bound.rule.until});
       }
     }
     if (words_) std::ranges::copy(words_->trainables(), std::back_inserter(all));
@@ -63,7 +64,7 @@ class Lora : public DenoiserMethod {
     for (size_t i = 0; i < lora().words.size(); ++i)  // for programs that read no bundles
       io::write_safetensors(run_folder / (lora().words[i].token + ".safetensors"), words_->file_of(i));
     weights::save_adapter(file, result(), names_, weights::AdapterNaming::kohya, metadata(), at::kFloat,
-                          words_ ? words_->bundle() : NamedTensors());
+                          words_ && lora().bundle_words ? words_->bundle() : NamedTensors());
     return file;
   }
 
@@ -99,13 +100,16 @@ class Lora : public DenoiserMethod {
     return result_;
   }
 
-  /// Rank and alpha as the file's metadata give them; "Dynamic" where layers differ, as sd-scripts says.
-  std::array<std::string, 2> rank_and_alpha() {
+  /// Rank and alpha as the file's metadata give them, of 3x3 convolutions or of all else; "Dynamic" where layers differ, as
+  /// sd-scripts says; as the run file says where they are not plain LoRA.
+  std::array<std::string, 2> rank_and_alpha(bool large) {
     std::set<std::array<std::string, 2>> all;
     for (const auto& bound : result().bound()) {
       const auto* adapter = dynamic_cast<const adapters::LoraAdapter*>(bound.adapter.get());
-      if (adapter) all.insert({std::to_string(adapter->rank()), fmt::format("{}", adapter->alpha)});
+      if (!adapter || adapters::is_large_convolution(*bound.leaf) != large) continue;
+      all.insert({std::to_string(adapter->rank()), fmt::format("{}", adapter->alpha)});
     }
+    if (all.empty() && large) return {std::to_string(lora().conv_rank), fmt::format("{}", lora().conv_alpha)};
     if (all.empty()) return {std::to_string(lora().rank), fmt::format("{}", lora().alpha)};
     return all.size() == 1 ? *all.begin() : std::array<std::string, 2>{"Dynamic", "Dynamic"};
   }
@@ -115,12 +119,14 @@ class Lora : public DenoiserMethod {
   bool is_kohya() const { return lora().algo == adapters::Algorithm::lora && !lora().dora && !lora().tucker; }
 
   /// ss_network_args, JSON.
-  std::string arguments() const {
+  std::string arguments() {
     const auto& lora = this->lora();
     nlohmann::json arguments = nlohmann::json::object();
     if (!is_kohya()) arguments["algo"] = lora.algo == adapters::Algorithm::lora ? "locon" : config::name_of(lora.algo);
-    if (lora.conv_rank > 0) arguments["conv_dim"] = std::to_string(lora.conv_rank);
-    if (lora.conv_rank > 0) arguments["conv_alpha"] = fmt::format("{}", lora.conv_alpha);
+    if (const auto [rank, alpha] = rank_and_alpha(/*large=*/true); rank != "0") {
+      arguments["conv_dim"] = rank;
+      arguments["conv_alpha"] = alpha;
+    }
     if (lora.rank_dropout > 0) arguments["rank_dropout"] = fmt::format("{}", lora.rank_dropout);
     if (lora.module_dropout > 0) arguments["module_dropout"] = fmt::format("{}", lora.module_dropout);
     if (lora.lora_plus != 1) arguments["loraplus_lr_ratio"] = fmt::format("{}", lora.lora_plus);
@@ -141,7 +147,7 @@ class Lora : public DenoiserMethod {
 
   /// What kohya's tools and A1111's browser look for.
   std::map<std::string, std::string> metadata() {
-    const auto [rank, alpha] = rank_and_alpha();
+    const auto [rank, alpha] = rank_and_alpha(/*large=*/false);
     const auto [kohya_family, architecture] = family_names();
     const bool v = model_.scheduler.prediction == diffusion::Prediction::v_prediction;
     return {{"ss_network_module", is_kohya() ? "networks.lora" : "lycoris.kohya"},

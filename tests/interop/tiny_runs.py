@@ -71,7 +71,15 @@ RUNS = {
         f'[model]\npath = "{FOLDER}/epsilon/model"\n',
     ),
 }
-NEEDS = {"hypernetwork": ["epsilon"], "epsilon": ["vae"], "v_prediction": ["vae"], "attention": ["epsilon"], "everything": ["epsilon"]}
+# With captions that hold a word of their own.
+ON_EPSILON = f'[optimizer]\nlr = 5e-2\n[model]\npath = "{FOLDER}/epsilon/model"\n'
+WORDS = '[[method.words]]\ntoken = "zork"\nvectors = 2\n'
+RUNS |= {
+    "word": ("steps = 5", '[method]\ntype = "textual_inversion"\ntoken = "zork"\nvectors = 3\n' + ON_EPSILON),
+    "bundled": ("steps = 5", '[method]\ntype = "lora"\nrank = 4\n' + WORDS + ON_EPSILON),
+    "apart": ("steps = 5", '[method]\ntype = "lora"\nrank = 4\nbundle_words = false\n' + WORDS + ON_EPSILON),
+}
+NEEDS = {"hypernetwork": ["epsilon"], "word": ["epsilon"], "bundled": ["epsilon"], "apart": ["epsilon"], "epsilon": ["vae"], "v_prediction": ["vae"], "attention": ["epsilon"], "everything": ["epsilon"]}
 
 
 @functools.cache
@@ -82,7 +90,7 @@ def run(name):
     top, tables = RUNS[name]
     file = FOLDER / f"{name}.toml"
     file.write_text(f'name = "{name}"\nseed = 3\n{top}\n{COMMON}\n{tables}')
-    emulsion("train", file)
+    emulsion("train", file, *(["--set", "data.sources.0.trigger=zork"] if "zork" in tables else []))
     return FOLDER / name
 
 

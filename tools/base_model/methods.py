@@ -151,7 +151,7 @@ def main():
     styled = [f"{phrase[noun]}, {WORD} style" for noun in nouns]
     backgrounds = ["", " on a blue background", " on a green background", " on a pink background", " on a yellow background", " on a red background"]
     shown = [f"a {WORD}{ground}, {style} style" for ground in backgrounds for style in ("twemoji", "noto")] * 2
-    others = [f"{row['text'][0]}" for row in rows_of(args.data / "train/plain")[::40]][:40]
+    others = [f"{row['text'][0]}" for row in rows_of(args.data / "train/plain")[::50]][:20]
     sets = {"style": with_word(Path(STYLE), args.out / "style-set", "fluent", WORD), "subject": with_word(Path(SUBJECT), args.out / "subject-set", NAME, WORD)}
 
     rows, panel, unmet = [], [], []

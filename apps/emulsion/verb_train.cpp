@@ -130,7 +130,7 @@ void add_train(CLI::App& app) {
       ->allow_extra_args(false);
   verb->add_flag("--resume", arguments->resume, "Refuse to start anew: there must be a checkpoint");
   verb->add_flag("--dry-run", arguments->dry_run,
-                 "Check config, files, data and memory, print the plan, train nothing");
+                 "Check config, files and data, try two steps, print the plan with time and memory, keep nothing");
   add_json(*verb, arguments->json);
   verb->callback([arguments] { train_all(*arguments); });
 }

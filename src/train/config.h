@@ -254,9 +254,10 @@ constexpr auto enum_names(GradientCheckpointing) {
 }
 
 /// What becomes of a step whose loss or gradient is not finite.
-enum class NotFinite { stop, skip };
+enum class NotFinite { stop, skip, roll_back };
 constexpr auto enum_names(NotFinite) {
-  return std::to_array<std::pair<NotFinite, const char*>>({{NotFinite::stop, "stop"}, {NotFinite::skip, "skip"}});
+  return std::to_array<std::pair<NotFinite, const char*>>(
+      {{NotFinite::stop, "stop"}, {NotFinite::skip, "skip"}, {NotFinite::roll_back, "roll_back"}});
 }
 
 struct RunConfig {
@@ -301,8 +302,9 @@ struct RunConfig {
     v("clip", clip, "Largest norm of all gradients together (or what clip_by says); 0: no clipping.").min(0);
     v("clip_by", clip_by, "What clip limits: the norm of all gradients, that of each tensor, or each number.");
     v("not_finite", not_finite,
-      "A step whose loss or gradient is NaN or infinite changes nothing. stop: the run ends and says where; skip: it goes on with the "
-      "next step, and ends after ten in a row.");
+      "A step whose loss or gradient is NaN or infinite changes nothing. stop: the run ends and says where; skip: it goes on with "
+      "the next step, and ends after ten in a row; roll_back: it goes back to the last checkpoint and on from there at half the "
+      "learning rate, and ends where five times do not help.");
     v("dtype", dtype, "Numbers that the network computes in; trained weights keep float32 masters.");
     v("threads", threads, "Threads that compute; 0: one per core.").min(0).max(1024);
     v("lanes", lanes,

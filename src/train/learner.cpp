@@ -130,7 +130,7 @@ Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
   return joined(losses);
 }
 
-StepStats Learner::update(int64_t step) {
+StepStats Learner::update(int64_t step, double rate) {
   RECORD_USER_SCOPE("emulsion::optimizer");
   std::vector<Tensor> grads;
   auto& params = optimizer_->params();
@@ -148,7 +148,7 @@ StepStats Learner::update(int64_t step) {
     }
     throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradients overflow together; lower optimizer.lr", step + 1));
   }
-  const double lr = optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
+  const double lr = rate * optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
   optimizer_->step(lr, clip.scale, ema_ ? ema_->next_decay() : 0.0);
   forget_gradients();
   plan_recomputation();

@@ -35,6 +35,9 @@ struct StepAddress {
   int64_t first = 0;
 };
 
+/// Pictures that Method::prepare encodes at once, at most.
+constexpr int64_t kCacheBatch = 16;
+
 class Method {
  public:
   virtual ~Method() = default;

@@ -16,8 +16,6 @@
 namespace emulsion::train {
 namespace {
 
-constexpr int64_t kCacheBatch = 16;
-
 Denoising denoising_of(const models::Model& model, const RunConfig& config) {
   Denoising denoising = {diffusion::NoiseSchedule(model.scheduler.noise), model.scheduler.prediction, config.objective};
   diffusion::validate(denoising.options, denoising.prediction, denoising.schedule);

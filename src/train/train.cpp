@@ -1,11 +1,15 @@
 #include "train/train.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/allocator.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
 #include "train/prior.h"
+#include "train/rehearsal.h"
 #include "train/trainer.h"
 
 namespace emulsion::train {
@@ -41,6 +45,17 @@ void report_plan(const RunConfig& config, const data::Index& index, const data::
                  "[train] weights, gradients and optimizer state need {:.1f} GB, {:.1f} GB are free; train an adapter "
                  "(method.type = \"lora\") or switch ema off",
                  optimizer_bytes / 1e9, static_cast<double>(available_memory_bytes()) / 1e9);
+}
+
+std::string as_hours(double seconds) {
+  const auto minutes = static_cast<int64_t>(std::ceil(seconds / 60));
+  return minutes < 60 ? fmt::format("{} min", minutes) : fmt::format("{} h {:02} min", minutes / 60, minutes % 60);
+}
+
+void report_needs(const RunConfig& config, const Rehearsal& tried, Reporter& reporter) {
+  reporter.note(fmt::format("tried here: {:.3g} s a step, {} for {} steps{}; {:.2f} GB of memory at most", tried.seconds_per_step,
+                            as_hours(static_cast<double>(config.steps) * tried.seconds_per_step), config.steps,
+                            config.preview.every > 0 ? " and previews besides" : "", static_cast<double>(tried.peak_bytes) / 1e9));
 }
 
 /// The pictures of config.priors.
@@ -102,10 +117,11 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
 
   if (options.dry_run) {
     method = make_method(config);
-    const Learner learner(config, *method);
-    report_plan(config, index, plan, *method, learner.numel(), reporter);
+    report_plan(config, index, plan, *method, Learner(config, *method).numel(), reporter);
     if (classes.missing() > 0) reporter.note(fmt::format("{} class pictures would be drawn first", classes.missing()));
-    reporter.note("dry run: nothing was trained or written");
+    method.reset();
+    report_needs(config, rehearse(config, pictures, index, plan), reporter);
+    reporter.note("dry run: nothing was kept");
     return {std::filesystem::path(config.output) / config.name, {}, 0};
   }
 
@@ -132,6 +148,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   method->finish(source, reporter);
   const auto result = method->save_result(folder.path());
   folder.mark_finished(result);
+  reporter.note(fmt::format("{:.2f} GB of memory at most", static_cast<double>(peak_memory_bytes()) / 1e9));
   return {folder.path(), result, trainer.steps_done() - first};
 }
 

@@ -13,7 +13,8 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-constexpr int64_t kMostSkipped = 10;
+constexpr int64_t kMostSkipped = 10, kMostRollBacks = 5;  // of one step
+constexpr const char* kRate = "trainer/rate";
 
 /// Throws when a loss is not finite, naming the picture.
 void check_finite(const Loss& loss, double value, const data::Batch& batch, int64_t step) {
@@ -33,14 +34,28 @@ void check_finite(const Loss& loss, double value, const data::Batch& batch, int6
 Trainer::Trainer(const RunConfig& config, Method& method, const data::BatchSource& source, RunFolder& folder,
                  Reporter& reporter)
     : config_(config), method_(method), source_(source), folder_(folder), reporter_(reporter), learner_(config, method) {
-  if (const auto state = folder.load_state()) {
-    with_context("going on in " + folder.path().string(), [&] { learner_.load_state(state->tensors); });
-    step_ = state->step;
-  }
+  load();
   if (config.validation.every > 0) validation_ = std::make_unique<Validation>(config, reporter);
-  hooks_ = make_hooks(folder, step_);
-  loader_ = std::make_unique<data::Loader>(source, step_ * config.accumulate, static_cast<int>(config.loader_threads),
-                                           method.needs_pixels());
+  begin();
+  if (config.not_finite == NotFinite::roll_back && step_ == 0) save();
+}
+
+void Trainer::begin() {
+  hooks_.clear();  // they hold files open
+  hooks_ = make_hooks(folder_, step_);
+  loader_ = std::make_unique<data::Loader>(source_, step_ * config_.accumulate, static_cast<int>(config_.loader_threads),
+                                           method_.needs_pixels());
+}
+
+bool Trainer::load() {
+  const auto state = folder_.load_state();
+  if (!state) return false;
+  with_context("going on in " + folder_.path().string(), [&] { learner_.load_state(state->tensors); });
+  step_ = state->step;
+  for (const auto& [name, value] : state->tensors) {
+    if (name == kRate) rate_ = value.item<double>();
+  }
+  return true;
 }
 
 Loss Trainer::micro_batch(const data::Batch& batch, int64_t k) {
@@ -60,9 +75,14 @@ StepStats Trainer::step() {
   try {
     for (; k < config_.accumulate; ++k)
       loss += micro_batch(loader_->next(), k).value.item<double>() / static_cast<double>(config_.accumulate);
-    stats = learner_.update(step_);
+    stats = learner_.update(step_, rate_);
   } catch (const Error& error) {
-    if (config_.not_finite != NotFinite::skip || error.code() != ErrorCode::numeric) throw;
+    if (config_.not_finite == NotFinite::stop || error.code() != ErrorCode::numeric) throw;
+    learner_.forget_gradients();
+    if (config_.not_finite == NotFinite::roll_back) {
+      roll_back(error);
+      return step();
+    }
     while (++k < config_.accumulate) loader_->next();  // the next step has its own batches
     stats = skipped(error);
   }
@@ -77,11 +97,23 @@ StepStats Trainer::step() {
 }
 
 StepStats Trainer::skipped(const Error& error) {
-  learner_.forget_gradients();
   ++skipped_in_a_row_;
   EMULSION_CHECK(skipped_in_a_row_ < kMostSkipped, numeric, "{}; it is the {}th step in a row", error.what(), kMostSkipped);
   reporter_.note(fmt::format("{}: step left out", error.what()));
   return {.step = step_ + 1, .skipped = true};
+}
+
+void Trainer::roll_back(const Error& error) {
+  roll_backs_there_ = step_ == worst_step_ ? roll_backs_there_ + 1 : 1;
+  worst_step_ = step_;
+  EMULSION_CHECK(roll_backs_there_ <= kMostRollBacks, numeric, "{}; going back and on more slowly did not help {} times",
+                 error.what(), kMostRollBacks);
+  const double halved = rate_ / 2;
+  EMULSION_CHECK(load(), numeric, "{}; there is no checkpoint to go back to", error.what());
+  rate_ = halved;
+  method_.after_update();
+  begin();
+  reporter_.note(fmt::format("{}: back to step {}, on at {:g} of the learning rate", error.what(), step_, rate_));
 }
 
 void Trainer::run() {
@@ -100,7 +132,11 @@ void Trainer::run() {
   }
 }
 
-void Trainer::save() { folder_.save_state({step_, learner_.state()}, config_.checkpoint.keep); }
+void Trainer::save() {
+  NamedTensors state = learner_.state();
+  if (rate_ != 1) state.emplace_back(kRate, at::scalar_tensor(rate_, at::kDouble));
+  folder_.save_state({step_, state}, config_.checkpoint.keep);
+}
 
 Validated Trainer::validate() {
   const auto averaged = learner_.averaged();

@@ -26,7 +26,7 @@ struct StepStats {
   double grad_norm = 0;  // before clipping
   double lr = 0;
   double seconds = 0;
-  bool skipped = false;  // nothing has changed; loss, norm and rate are not known
+  bool skipped = false;      // nothing has changed; loss, norm and rate are not known
 };
 
 /// The loss of `count` samples of a batch from `first`. Called from several threads at once.
@@ -41,9 +41,9 @@ class Learner {
   /// the batch in as many parts as there are lanes (core/lanes.h), and the parts' gradients are added in order.
   Loss backward(int64_t batch, double scale, const PartLoss& part);
 
-  /// One optimizer step on gradients that backward() left in the trained tensors; clears them.
+  /// One optimizer step at `rate` times the learning rate, on gradients that backward() left in the trained tensors; clears them.
   /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then.
-  StepStats update(int64_t step);
+  StepStats update(int64_t step, double rate = 1);
   /// Instead of an update.
   void forget_gradients();
 
@@ -106,6 +106,11 @@ class Trainer {
  private:
   Loss micro_batch(const data::Batch& batch, int64_t k);
   StepStats skipped(const Error& error);
+  /// Hooks and batches, from step_ on.
+  void begin();
+  /// Weights, optimizer and step as the newest checkpoint has them, if there is one.
+  bool load();
+  void roll_back(const Error& error);
 
   const RunConfig& config_;
   Method& method_;
@@ -116,6 +121,8 @@ class Trainer {
   std::unique_ptr<Validation> validation_;  // none: nothing is held back
   int64_t step_ = 0;
   int64_t skipped_in_a_row_ = 0;
+  double rate_ = 1;  // of the learning rate; each roll back halves it
+  int64_t worst_step_ = -1, roll_backs_there_ = 0;  // the last step that was rolled back from, and how often
   std::unique_ptr<data::Loader> loader_;
   std::vector<std::unique_ptr<Hook>> hooks_;
 };

@@ -98,7 +98,7 @@ TEST_F(RunTest, ADryRunWritesNothing) {
   Witness witness;
   run_training(named("dry"), witness, {.dry_run = true, .resume = false});
   EXPECT_FALSE(fs::exists(base.output));
-  expect_contains(witness.notes, {"6 pictures", "nothing was trained"});
+  expect_contains(witness.notes, {"6 pictures", "s a step", "GB of memory", "nothing was kept"});
 }
 
 TEST_F(RunTest, ResumeInsistsOnACheckpoint) {
@@ -157,6 +157,27 @@ TEST_F(RunTest, StepsThatAreNotFiniteAreLeftOutIfTheRunSaysSo) {
   base.data.sources[0] = base.data.sources[1];
   base.data.sources.pop_back();
   expect_contains(test::error_message([&] { run_training(named("hopeless"), witness); }), {"step 10", "10th step in a row"});
+}
+
+TEST_F(RunTest, RollsBackAndGoesOnMoreSlowlyIfTheRunSaysSo) {
+  base.optimizer = optim::AdamWConfig{.lr = 400};
+  base.steps = 8;
+  base.checkpoint.every = 3;
+  base.not_finite = NotFinite::roll_back;
+  Witness witness;
+  run_training(named("whole"), witness);
+  expect_contains(witness.notes, {"is not finite", "back to step 3, on at 0.5 of the learning rate"});
+  const std::string lines = metrics("whole");
+  EXPECT_EQ(std::ranges::count(lines, '\n'), 8) << lines;  // each step once
+  EXPECT_NE(lines.find("\"step\":8"), lines.npos);
+  Witness stopping(2);
+  EXPECT_NE(test::error_message([&] { run_training(named("stopped"), stopping); }), "");
+  clear_stop();
+  run_training(named("stopped"), witness);
+  EXPECT_EQ(metrics("stopped"), lines);
+
+  base.optimizer = optim::AdamWConfig{.lr = 1e30};
+  expect_contains(test::error_message([&] { run_training(named("hopeless"), witness); }), {"step 2", "did not help 5 times"});
 }
 
 TEST_F(RunTest, DamagedPicturesAreToldAndTheOthersTrain) {

@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kKills = 10;  // for each of three methods
+constexpr int kKills = 10;  // for each method
 constexpr const char* kTop = "steps = 40\n";
 constexpr const char* kTables = "[checkpoint]\nevery = 1\nkeep = 2\n";
 
@@ -56,10 +56,10 @@ bool kill_at(Moment moment, Program& program, const fs::path& folder, double typ
   return program.wait().signal == SIGKILL;
 }
 
-class KillTest : public ::testing::TestWithParam<const char*> {};
+class KillTest : public ::testing::TestWithParam<TinyMethod> {};
 
 TEST_P(KillTest, TenKillsChangeNoBit) {
-  const std::string method = GetParam();
+  const std::string method = GetParam().name;
   TinyRuns runs;
   const fs::path reference = runs.run_file(method, "whole", kTop, kTables);
   const auto begin = Clock::now();
@@ -97,7 +97,7 @@ TEST_P(KillTest, TenKillsChangeNoBit) {
   compare_and_clear();
   RecordProperty("comparisons", compared + 1);
 }
-INSTANTIATE_TEST_SUITE_P(Methods, KillTest, ::testing::Values("autoencoder", "diffusion", "lora"));
+INSTANTIATE_TEST_SUITE_P(Methods, KillTest, ::testing::ValuesIn(kTinyMethods), [](const auto& info) { return info.param.name; });
 
 class StopTest : public ::testing::TestWithParam<int> {};
 

@@ -1,8 +1,10 @@
-// Run files of all three methods, so small that a run takes a second or two.
+// Run files of every method, so small that a run takes a second or two.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -14,6 +16,23 @@
 
 namespace emulsion::test {
 
+struct TinyMethod {
+  const char* name;
+  const char* base;    // the method whose model it starts from; "": none
+  const char* tables;  // [method], without an end of line
+};
+inline constexpr TinyMethod kTinyMethods[] = {
+    {"autoencoder", "", "type = \"autoencoder\""},
+    {"diffusion", "autoencoder", "type = \"diffusion\""},
+    {"lora", "diffusion",
+     "type = \"lora\"\nrank = 2\nalpha = 2\ntargets = [\"unet.*.attn*.to_*\", \"text_encoder.*.fc1\"]"},
+    {"pivotal", "diffusion",
+     "type = \"lora\"\nrank = 2\ndropout = 0.2\nmodule_dropout = 0.2\n[[method.words]]\ntoken = \"zork\"\nvectors = 2"},
+    {"lokr", "diffusion", "type = \"lora\"\nalgo = \"lokr\"\nrank = 2\ndora = true"},
+    {"textual_inversion", "diffusion", "type = \"textual_inversion\"\ntoken = \"zork\"\nvectors = 2"},
+    {"hypernetwork", "diffusion", "type = \"hypernetwork\"\nwidths = [16]\ndropout = [0, 0.2, 0.2]"},
+};
+
 /// A folder with pictures, run files, and a finished autoencoder and diffusion model to build on.
 class TinyRuns {
  public:
@@ -21,16 +40,17 @@ class TinyRuns {
 
   std::filesystem::path operator/(const std::string& name) const { return folder_ / name; }
 
-  /// Writes the run file of `method` ("autoencoder", "diffusion", "lora"); `output` is a folder in this one. The
-  /// models that it starts from are trained first, once.
+  /// Writes the run file of `method`, the name of a row of kTinyMethods; `output` is a folder in this one. The models that it
+  /// starts from are trained first, once.
   std::filesystem::path run_file(const std::string& method, const std::string& output, const std::string& top = "",
                                  const std::string& tables = "") {
-    if (method == "diffusion") base("autoencoder");
-    if (method == "lora") base("diffusion");
+    const TinyMethod& row = *std::ranges::find(kTinyMethods, method, &TinyMethod::name);
+    const std::string base = row.base;
+    if (!base.empty()) train_base(base);
     const auto file = folder_ / (output + "-" + method + ".toml");
     std::ofstream(file) << "name = \"" << method << "\"\noutput = \"" << (folder_ / output).string() << "\"\n"
-                        << top << kTop << method_tables(method) << tables << kTables << "[[data.sources]]\npath = \""
-                        << (folder_ / "pictures").string() << "\"\n";
+                        << top << kTop << "[method]\n" << row.tables << "\n" << model_table(base) << tables << kTables << "[[data.sources]]\npath = \""
+                        << (folder_ / "pictures").string() << "\"\ntrigger = \"zork\"\n";
     return file;
   }
 
@@ -66,18 +86,13 @@ resolution = 16
 buckets = false
 )";
 
-  std::string method_tables(const std::string& method) const {
-    std::string text = "[method]\ntype = \"" + method + "\"\n";
-    if (method == "diffusion") text += "[model]\nvae = \"" + base_model("autoencoder") + "\"\n";
-    if (method == "lora") {
-      text += "rank = 2\nalpha = 2\ntargets = [\"unet.*.attn*.to_*\", \"text_encoder.*.fc1\"]\n";
-      text += "[model]\npath = \"" + base_model("diffusion") + "\"\n";
-    }
-    return text;
+  std::string model_table(const std::string& base) const {
+    if (base.empty()) return "";
+    return fmt::format("[model]\n{} = \"{}\"\n", base == "autoencoder" ? "vae" : "path", base_model(base));
   }
   std::string base_model(const std::string& method) const { return (folder_ / "base" / method / "model").string(); }
 
-  void base(const std::string& method) {
+  void train_base(const std::string& method) {
     if (std::filesystem::exists(base_model(method))) return;
     const Ended ended = run_program({"train", run_file(method, "base", "steps = 3\n").string()});
     ASSERT_EQ(ended.code, 0) << ended.out;
@@ -98,7 +113,8 @@ inline std::vector<std::filesystem::path> lasting_files(const std::filesystem::p
   files.push_back(fs::path("checkpoints") / newest);
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const fs::path relative = fs::relative(entry.path(), folder);
-    const bool result = relative.string().starts_with("model/") || relative.extension() == ".safetensors";
+    const bool result = relative.string().starts_with("model/") || relative.extension() == ".safetensors" ||
+                        relative.extension() == ".pt";
     if (entry.is_regular_file() && result && relative.parent_path() != "checkpoints" &&
         *relative.begin() != "cache") {
       files.push_back(relative);

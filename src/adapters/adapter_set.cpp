@@ -16,6 +16,7 @@ namespace {
 
 std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const LayerRule& rule, const nn::Leaf& leaf,
                                      const std::string& name, const Rng& rng) {
+  if (leaf.kind == nn::LeafKind::norm) return new_weight_adapter(config, leaf, 1, 1, name, rng);
   EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported,
                  "[lora] '{}' is an embedding, which adapters do not train; exclude it: add \"!{}\" to method.targets", name, name);
   const bool large = is_large_convolution(leaf);
@@ -41,11 +42,12 @@ std::unordered_map<std::string, LayerRule> rules_for(const std::vector<LayerRule
 
 LoraAdapter* plain_lora(AdapterSet::Bound& bound) { return dynamic_cast<LoraAdapter*>(bound.adapter.get()); }
 
-nn::Param& weight_of(const std::string& path, const std::vector<nn::Component>& components) {
+/// Null if the layer has none.
+nn::Param* tensor_of(const std::string& path, const std::string& name, const std::vector<nn::Component>& components) {
   const size_t dot = path.find('.');
   const auto part = std::ranges::find(components, path.substr(0, dot), &nn::Component::name);
   EMULSION_CHECK(part != components.end(), internal, "[lora] no part holds '{}'", path);
-  return part->store->at(path.substr(dot + 1) + ".weight");
+  return part->store->find(path.substr(dot + 1) + "." + name);
 }
 
 }  // namespace
@@ -62,9 +64,10 @@ std::vector<std::pair<std::string, nn::Leaf*>> leaves_of(const std::vector<nn::C
 
 AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn::Component>& components, const Rng& rng) {
   const auto leaves = leaves_of(components);
-  std::vector<std::string> names;
-  for (const auto& [name, leaf] : leaves) names.push_back(name);
-  const auto chosen = nn::select(config.targets, names);
+  std::vector<std::string> names, norms;
+  for (const auto& [name, leaf] : leaves) (leaf->kind == nn::LeafKind::norm ? norms : names).push_back(name);
+  std::vector<std::string> chosen = nn::select(config.norms, norms);
+  if (config.algo != Algorithm::norm) std::ranges::copy(nn::select(config.targets, names), std::back_inserter(chosen));
   const auto rules = rules_for(config.layers, chosen);
   AdapterSet set;
   for (const auto& [name, leaf] : leaves) {
@@ -73,7 +76,7 @@ AdapterSet AdapterSet::create(const AdapterConfig& config, const std::vector<nn:
   }
   if (starts_at_weight(config)) {
     log::info("init = \"{}\": taking apart the weights of {} layers", config::name_of(config.init), set.bound().size());
-    for (Bound& bound : set.bound()) start_at_weight(config.init, *plain_lora(bound), weight_of(bound.path, components));
+    for (Bound& bound : set.bound()) start_at_weight(config.init, *plain_lora(bound), *tensor_of(bound.path, "weight", components));
   }
   return set;
 }
@@ -120,17 +123,28 @@ int64_t AdapterSet::numel() const {
   return total;
 }
 
+namespace {
+
+/// The tensor under this name, changed in float32 and rounded once.
+template <class Change>
+void bake_into(nn::Param* param, const Change& change) {
+  if (param) param->value = change(param->value.to(at::kFloat)).to(param->value.scalar_type());
+}
+
+}  // namespace
+
 void bake(AdapterSet& set, double strength, const std::vector<nn::Component>& components) {
   const at::NoGradGuard no_grad;
   for (AdapterSet::Bound& bound : set.bound()) {
-    nn::Param& weight = weight_of(bound.path, components);
-    const auto parts = bound.adapter->parts();
-    const bool changes_bias = std::ranges::any_of(parts, [](const Adapter::Part& p) { return p.name == "diff_b"; });
-    bound.adapter->strength = strength;
-    const std::optional<Tensor> baked = changes_bias ? std::nullopt : bound.adapter->bake(weight.value.to(at::kFloat));
-    bound.adapter->strength = 1;
-    EMULSION_CHECK(baked, unsupported, "[lora] '{}' changes more than its weight, which cannot be merged into a model", bound.path);
-    weight.value = baked->to(weight.value.scalar_type());
+    Adapter& adapter = *bound.adapter;
+    adapter.strength = strength;
+    bake_into(tensor_of(bound.path, "weight", components), [&](const Tensor& w) {
+      const std::optional<Tensor> baked = adapter.bake(w);
+      EMULSION_CHECK(baked, unsupported, "[lora] '{}' does not change its weight, and cannot be merged into a model", bound.path);
+      return *baked;
+    });
+    bake_into(tensor_of(bound.path, "bias", components), [&](const Tensor& b) { return adapter.map_bias(b); });
+    adapter.strength = 1;
   }
 }
 

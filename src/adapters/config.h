@@ -9,7 +9,7 @@
 
 namespace emulsion::adapters {
 
-enum class Algorithm { lora, loha, lokr, ia3, oft, glora, full };
+enum class Algorithm { lora, loha, lokr, ia3, oft, glora, full, bias, norm };
 constexpr auto enum_names(Algorithm) {
   return std::to_array<std::pair<Algorithm, const char*>>({{Algorithm::lora, "lora"},
                                                            {Algorithm::loha, "loha"},
@@ -17,7 +17,9 @@ constexpr auto enum_names(Algorithm) {
                                                            {Algorithm::ia3, "ia3"},
                                                            {Algorithm::oft, "oft"},
                                                            {Algorithm::glora, "glora"},
-                                                           {Algorithm::full, "full"}});
+                                                           {Algorithm::full, "full"},
+                                                           {Algorithm::bias, "bias"},
+                                                           {Algorithm::norm, "norm"}});
 }
 
 enum class LoraInit { kaiming, gaussian, pissa, olora };
@@ -69,13 +71,15 @@ struct AdapterConfig {
   double module_dropout = 0;
   double max_norm = 0;
   std::vector<std::string> targets = {"unet.*.attn*.to_*"};
+  std::vector<std::string> norms = {};
   std::vector<LayerRule> layers = {};
 
   template <class V>
   void fields(V& v) {
     v("algo", algo,
       "How the weights change. lora: up down. loha: product of two low-rank matrices, number by number. lokr: Kronecker product. "
-      "ia3: a factor per channel. oft: a rotation of the outputs. glora: W a1 a2 + b1 b2. full: every number.");
+      "ia3: a factor per channel. oft: a rotation of the outputs. glora: W a1 a2 + b1 b2. full: every number. "
+      "bias: the biases alone. norm: the norms that `norms` names, and nothing else.");
     v("rank", rank, "Rank of the update of linear layers and 1x1 convolutions; oft: size of a block.").min(1).max(1024);
     v("alpha", alpha, "Numerator of the scale: scale = alpha / rank. Not for ia3, oft and full.").above(0);
     v("conv_rank", conv_rank, "Rank of the update of larger convolutions; 0: that of `rank`.").min(0).max(1024);
@@ -101,6 +105,7 @@ struct AdapterConfig {
     v("max_norm", max_norm, "lora: after each step, a layer's update is scaled down to this norm at most; 0: never. 1 is usual.")
         .min(0);
     v("targets", targets, "Glob patterns over layer paths like unet.mid_block.attentions.0.proj_in; a leading '!' excludes.");
+    v("norms", norms, "Glob patterns over norms like unet.*.norm*: their weights and biases train, too, in full.");
     v("layers", layers, "Other ranks, alphas and learning rates for some of them; of several rules that fit the last counts.");
   }
 };

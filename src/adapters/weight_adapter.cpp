@@ -50,6 +50,11 @@ Tensor glora_update(const AdapterParts& p, const Tensor& w) {
   return at::einsum("oi...,ij->oj...", {w, a}) + b.reshape(w.sizes());
 }
 
+Tensor full_update(const AdapterParts& p, const Tensor& w) {
+  const Tensor& diff = p.find("diff");
+  return diff.defined() ? diff : at::zeros_like(w);
+}
+
 Tensor ia3_weight(const AdapterParts& p, const Tensor& w, bool on_input) {
   std::vector<int64_t> shape(w.dim(), 1);
   shape[on_input ? 1 : 0] = w.size(on_input ? 1 : 0);
@@ -91,7 +96,7 @@ struct WeightKind {
   std::vector<std::pair<const char*, int>> rank;              // the tensor and dimension that say the rank; the first that is there
 };
 
-const std::array<WeightKind, 7> kKinds = {{
+const std::array<WeightKind, 8> kKinds = {{
     {Algorithm::lora, {"lora_up.weight", "lora_down.weight", "lora_mid.weight"}, lora_update, {{"lora_down.weight", 0}}},
     {Algorithm::loha,
      {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"},
@@ -104,7 +109,8 @@ const std::array<WeightKind, 7> kKinds = {{
     {Algorithm::ia3, {"weight"}, nullptr, {}},
     {Algorithm::oft, {"oft_blocks", "rescale"}, nullptr, {}},
     {Algorithm::glora, {"a1.weight", "a2.weight", "b1.weight", "b2.weight"}, glora_update, {{"b2.weight", 0}}},
-    {Algorithm::full, {"diff", "diff_b"}, [](const AdapterParts& p, const Tensor&) { return p.need("diff"); }, {}},
+    {Algorithm::full, {"diff", "diff_b"}, full_update, {}},
+    {Algorithm::norm, {"w_norm", "b_norm"}, [](const AdapterParts& p, const Tensor&) { return p.need("w_norm"); }, {}},
 }};
 
 const WeightKind& kind_of(Algorithm algorithm) {
@@ -144,7 +150,8 @@ WeightAdapter::WeightAdapter(const nn::Leaf& leaf, Algorithm algorithm, AdapterP
   bool fits = false;
   try {
     fits = wanted(AdapterParts(shapes), w).sizes() == w.sizes();
-    const Tensor& bias = parts_.find("diff_b");
+    const Tensor& bias = bias_part();
+    fits = fits && (leaf.kind == nn::LeafKind::norm) == (algorithm == Algorithm::norm);
     fits = fits && (!bias.defined() || (leaf.bias != nullptr && bias.sizes() == at::IntArrayRef(leaf.bias->shape)));
   } catch (const c10::Error& error) {
     reason = error.what_without_backtrace();
@@ -173,11 +180,12 @@ Tensor WeightAdapter::map_weight(const Tensor& w) const {
   return (strength == 1 ? all : base + strength * (all - base)).to(w.scalar_type()).contiguous(nn::layout_of(w));
 }
 
-Tensor WeightAdapter::map_output(const Tensor& y, const Tensor&) const {
-  const Tensor& bias = parts_.find("diff_b");
-  if (!bias.defined() || strength == 0) return y;
-  const Tensor shaped = leaf_.kind == nn::LeafKind::conv2d ? bias.view({1, -1, 1, 1}) : bias;
-  return y + (strength * shaped).to(y.scalar_type());
+const Tensor& WeightAdapter::bias_part() const { return parts_.find(algorithm_ == Algorithm::norm ? "b_norm" : "diff_b"); }
+
+Tensor WeightAdapter::map_bias(const Tensor& b) const {
+  const Tensor& change = bias_part();
+  if (!change.defined() || strength == 0) return b;
+  return (b.to(at::kFloat) + strength * change).to(b.scalar_type());
 }
 
 std::vector<Adapter::Part> WeightAdapter::parts() {
@@ -187,7 +195,7 @@ std::vector<Adapter::Part> WeightAdapter::parts() {
 }
 
 NamedTensors WeightAdapter::constants() const {
-  if (algorithm_ == Algorithm::full) return {};
+  if (algorithm_ == Algorithm::full || algorithm_ == Algorithm::norm) return {};
   if (algorithm_ == Algorithm::ia3) return {{"on_input", at::scalar_tensor(on_input_ ? 1 : 0, at::kLong)}};
   return {{"alpha", at::scalar_tensor(alpha_, at::kFloat)}};
 }
@@ -225,16 +233,16 @@ namespace {
 /// Draws the tensors of a fresh adapter: names, shapes and how they start, as LyCORIS starts them.
 class Fresh {
  public:
-  Fresh(const AdapterConfig& config, const nn::Leaf& leaf, int64_t rank, const std::string& name, const Rng& rng)
-      : config_(config), shape_(leaf.weight->shape), rank_(rank), name_(name), rng_(rng) {
+  Fresh(const AdapterConfig& config, Algorithm algorithm, const nn::Leaf& leaf, int64_t rank, const std::string& name, const Rng& rng)
+      : config_(config), algorithm_(algorithm), shape_(leaf.weight->shape), rank_(rank), name_(name), rng_(rng) {
     out_ = shape_[0];
-    in_ = shape_[1];
+    in_ = shape_.size() > 1 ? shape_[1] : 1;
     for (size_t d = 2; d < shape_.size(); ++d) kernel_ *= shape_[d];
     tucker_ = config.tucker && kernel_ > 1;
   }
 
   AdapterParts made(const nn::Leaf& leaf) {
-    switch (config_.algo) {
+    switch (algorithm_) {
       case Algorithm::lora: lora(); break;
       case Algorithm::loha: loha(); break;
       case Algorithm::lokr: lokr(); break;
@@ -242,8 +250,10 @@ class Fresh {
       case Algorithm::oft: oft(); break;
       case Algorithm::glora: glora(); break;
       case Algorithm::full: full(leaf); break;
+      case Algorithm::bias: bias(leaf); break;
+      case Algorithm::norm: norm(); break;
     }
-    if (config_.dora) {
+    if (config_.dora && algorithm_ != Algorithm::norm) {
       std::vector<int64_t> others;
       for (size_t d = 1; d < shape_.size(); ++d) others.push_back(static_cast<int64_t>(d));
       tensors_.emplace_back("dora_scale", leaf.weight->value.detach().to(at::kFloat).norm(2, others, true).contiguous());
@@ -338,7 +348,19 @@ class Fresh {
     if (leaf.bias != nullptr) zeros("diff_b", leaf.bias->shape);
   }
 
+  void bias(const nn::Leaf& leaf) {
+    EMULSION_CHECK(leaf.bias != nullptr, unsupported,
+                   "[method] algo = \"bias\": '{}' has no bias; exclude it: add \"!{}\" to method.targets", name_, name_);
+    zeros("diff_b", leaf.bias->shape);
+  }
+
+  void norm() {
+    zeros("w_norm", shape_);
+    zeros("b_norm", shape_);
+  }
+
   const AdapterConfig& config_;
+  const Algorithm algorithm_;
   const std::vector<int64_t> shape_;
   int64_t rank_, out_ = 0, in_ = 0, kernel_ = 1;
   bool tucker_ = false;
@@ -351,9 +373,11 @@ class Fresh {
 
 std::unique_ptr<WeightAdapter> new_weight_adapter(const AdapterConfig& config, const nn::Leaf& leaf, int64_t rank, double alpha,
                                                   const std::string& name, const Rng& rng) {
-  AdapterParts parts = Fresh(config, leaf, rank, name, rng).made(leaf);
-  const double stored = config.algo == Algorithm::oft ? config.constraint : alpha;
-  return std::make_unique<WeightAdapter>(leaf, config.algo, std::move(parts), stored, config.on_input);
+  const Algorithm algorithm = leaf.kind == nn::LeafKind::norm ? Algorithm::norm : config.algo;
+  AdapterParts parts = Fresh(config, algorithm, leaf, rank, name, rng).made(leaf);
+  const double stored = algorithm == Algorithm::oft ? config.constraint : alpha;
+  const Algorithm kind = algorithm == Algorithm::bias ? Algorithm::full : algorithm;
+  return std::make_unique<WeightAdapter>(leaf, kind, std::move(parts), stored, config.on_input);
 }
 
 void validate(const AdapterConfig& config) {
@@ -368,6 +392,10 @@ void validate(const AdapterConfig& config) {
   EMULSION_CHECK(plain || (config.max_norm == 0 && !starts_at_weight(config)), config,
                  "[method] max_norm and init = \"pissa\" or \"olora\" are built for algo = \"lora\" without dora and tucker; leave "
                  "them out");
+  EMULSION_CHECK(config.norms.empty() || !starts_at_weight(config), config,
+                 "[method] norms: not built along with init = \"pissa\" or \"olora\"; leave them out");
+  EMULSION_CHECK(config.algo != Algorithm::norm || !config.norms.empty(), config,
+                 "[method] algo = \"norm\" needs norms: name some, like [\"unet.*.norm*\"]");
   EMULSION_CHECK(config.lora_plus == 1 || config.algo == Algorithm::lora, config,
                  "[method] lora_plus needs algo = \"lora\"; leave it at 1");
 }

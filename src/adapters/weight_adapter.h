@@ -38,7 +38,8 @@ class AdapterParts {
 ///   ia3     weight: a factor per output, or per input where on_input is 1:                     W (1 + weight)
 ///   oft     oft_blocks [n, b, b], rescale [out, 1..] or none; Q = B - B^T, R = (I+Q)(I-Q)^-1:  rescale R^T W by blocks of rows
 ///   glora   a1.weight [in, r], a2.weight [r, in], b1.weight [out, r], b2.weight [r, in]:        W + s (W a1 a2 + b1 b2)
-///   full    diff like W, diff_b like the bias or none:                                         W + diff
+///   full    diff like W or none, diff_b like the bias or none:                                 W + diff, bias + diff_b
+///   norm    w_norm and b_norm like a norm's weight and bias:                                    W + w_norm, bias + b_norm
 /// with s = alpha / r, and for lora, loha, lokr with dora_scale [out, 1..] or [1, in, 1..] the direction of that times dora_scale.
 /// Sources: LyCORIS (Yeh et al. 2024, arXiv:2309.14859); LoHa: arXiv:2108.06098; (IA)^3: arXiv:2205.05638; OFT: arXiv:2306.07280;
 /// GLoRA: arXiv:2306.07967; DoRA: arXiv:2402.09353, the norm without a gradient as in its section 4.3.
@@ -48,7 +49,7 @@ class WeightAdapter : public Adapter {
   WeightAdapter(const nn::Leaf& leaf, Algorithm algorithm, AdapterParts parts, double alpha, bool on_input = false);
 
   Tensor map_weight(const Tensor& w) const override;
-  Tensor map_output(const Tensor& y, const Tensor& x) const override;
+  Tensor map_bias(const Tensor& b) const override;
   std::optional<Tensor> bake(const Tensor& w) const override { return map_weight(w); }
   std::vector<Part> parts() override;
   NamedTensors constants() const override;
@@ -57,6 +58,7 @@ class WeightAdapter : public Adapter {
 
  private:
   Tensor wanted(const AdapterParts& parts, const Tensor& w) const;
+  const Tensor& bias_part() const;
 
   Algorithm algorithm_;
   AdapterParts parts_;

@@ -3,6 +3,15 @@
 #include "nn/kernels.h"
 
 namespace emulsion::nn {
+namespace {
+
+const Leaf& declare_norm(const Scope& scope, int64_t width) {
+  const Param& weight = scope.param("weight", {width});
+  const Param& bias = scope.param("bias", {width});
+  return scope.store().declare_leaf({.path = scope.path(), .kind = LeafKind::norm, .weight = &weight, .bias = &bias});
+}
+
+}  // namespace
 
 Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool bias) {
   const Param& weight = scope.param("weight", {out, in});
@@ -30,27 +39,24 @@ Embedding::Embedding(const Scope& scope, int64_t count, int64_t width) {
 }
 
 GroupNorm::GroupNorm(const Scope& scope, int64_t groups, int64_t channels, double eps)
-    : weight_(&scope.param("weight", {channels})),
-      bias_(&scope.param("bias", {channels})),
-      groups_(groups),
-      eps_(eps) {}
+    : leaf_(&declare_norm(scope, channels)), groups_(groups), eps_(eps) {}
 
 Tensor GroupNorm::operator()(const Tensor& x) const {
-  return kernels::group_norm(x, weight_->value, bias_->value, groups_, eps_, /*silu=*/false);
+  const auto [weight, bias] = leaf_->adapted();
+  return kernels::group_norm(x, weight, bias, groups_, eps_, /*silu=*/false);
 }
 
 Tensor GroupNorm::then_silu(const Tensor& x) const {
-  return kernels::group_norm(x, weight_->value, bias_->value, groups_, eps_, /*silu=*/true);
+  const auto [weight, bias] = leaf_->adapted();
+  return kernels::group_norm(x, weight, bias, groups_, eps_, /*silu=*/true);
 }
 
 LayerNorm::LayerNorm(const Scope& scope, int64_t width, double eps)
-    : weight_(&scope.param("weight", {width})),
-      bias_(&scope.param("bias", {width})),
-      width_(width),
-      eps_(eps) {}
+    : leaf_(&declare_norm(scope, width)), width_(width), eps_(eps) {}
 
 Tensor LayerNorm::operator()(const Tensor& x) const {
-  return at::layer_norm(x, {width_}, weight_->value, bias_->value, eps_);
+  const auto [weight, bias] = leaf_->adapted();
+  return at::layer_norm(x, {width_}, weight, bias, eps_);
 }
 
 }  // namespace emulsion::nn

@@ -48,7 +48,7 @@ class GroupNorm {
   Tensor then_silu(const Tensor& x) const;
 
  private:
-  const Param *weight_, *bias_;
+  const Leaf* leaf_;
   int64_t groups_;
   double eps_;
 };
@@ -60,7 +60,7 @@ class LayerNorm {
   Tensor operator()(const Tensor& x) const;
 
  private:
-  const Param *weight_, *bias_;
+  const Leaf* leaf_;
   int64_t width_;
   double eps_;
 };

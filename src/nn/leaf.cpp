@@ -55,6 +55,13 @@ Tensor Leaf::apply(const Tensor& x, const Tensor& weight, const Tensor& bias) co
   return y;
 }
 
+std::pair<Tensor, Tensor> Leaf::adapted() const {
+  std::pair<Tensor, Tensor> all(weight->value, bias ? bias->value : Tensor());
+  if (untouched) return all;
+  for (const LeafAdapter* adapter : adapters) all = {adapter->map_weight(all.first), adapter->map_bias(all.second)};
+  return all;
+}
+
 Tensor Leaf::forward(const Tensor& x) const {
   const Tensor& bias_value = bias ? bias->value : Tensor();
   if (adapters.empty() || untouched) return apply(x, weight->value, bias_value);
@@ -63,18 +70,17 @@ Tensor Leaf::forward(const Tensor& x) const {
   }
 
   Tensor input = x;
-  Tensor w = weight->value;
   std::vector<Tensor> inputs;
   for (const LeafAdapter* adapter : adapters) {
     input = adapter->map_input(input);
-    w = adapter->map_weight(w);
     inputs.push_back(input);
   }
+  const auto [w, b] = adapted();
   std::vector<Tensor> rows;
   for (const LeafAdapter* adapter : adapters) {
     if (auto more = adapter->more_rows()) rows.push_back(std::move(*more));
   }
-  Tensor y = rows.empty() ? apply(input, w, bias_value) : looked_up(input, w, at::cat(rows));
+  Tensor y = rows.empty() ? apply(input, w, b) : looked_up(input, w, at::cat(rows));
   for (size_t i = adapters.size(); i-- > 0;) y = adapters[i]->map_output(y, inputs[i]);
   return y;
 }

@@ -157,6 +157,7 @@ void carry_network(Carrier& carrier, RunConfig& config) {
     if (value.empty()) continue;
     carrier.set(row.ours, std::isalpha(static_cast<unsigned char>(value[0])) ? truth(value) : value, row.theirs);
   }
+  const std::string norms = argument("train_norm");
   for (const auto& [name, value] : arguments) carrier.leave(fmt::format("network_args {}={}", name, value), kNotBuilt);
 
   auto& lora = std::get<LoraMethod>(config.method);
@@ -164,6 +165,9 @@ void carry_network(Carrier& carrier, RunConfig& config) {
   if (lora.conv_rank > 0) lora.targets.insert(lora.targets.end(), {"unet.*.conv1", "unet.*.conv2", "unet.*samplers.*"});
   const bool unet_only = carrier.take_flag("network_train_unet_only"),
              text_only = carrier.take_flag("network_train_text_encoder_only");
+  const bool train_norms = !norms.empty() && truth(norms) == "true";
+  if (train_norms && !text_only) lora.norms.push_back("unet.*norm*");
+  if (train_norms && !unet_only) lora.norms.push_back("text_encoder*norm*");
   if (text_only) lora.targets.clear();
   if (!unet_only) lora.targets.insert(lora.targets.end(), {"text_encoder*.self_attn.*_proj", "text_encoder*.mlp.fc*"});
 

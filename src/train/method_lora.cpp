@@ -114,9 +114,15 @@ class Lora : public DenoiserMethod {
     return all.size() == 1 ? *all.begin() : std::array<std::string, 2>{"Dynamic", "Dynamic"};
   }
 
-  bool has_rank() const { return lora().algo != adapters::Algorithm::ia3 && lora().algo != adapters::Algorithm::full; }
+  bool has_rank() const {
+    constexpr adapters::Algorithm kWithout[] = {adapters::Algorithm::ia3, adapters::Algorithm::full, adapters::Algorithm::bias,
+                                                adapters::Algorithm::norm};
+    return std::ranges::find(kWithout, lora().algo) == std::end(kWithout);
+  }
   /// What kohya's own networks.lora can load; everything else is a file of LyCORIS.
-  bool is_kohya() const { return lora().algo == adapters::Algorithm::lora && !lora().dora && !lora().tucker; }
+  bool is_kohya() const {
+    return lora().algo == adapters::Algorithm::lora && !lora().dora && !lora().tucker && lora().norms.empty();
+  }
 
   /// ss_network_args, JSON.
   std::string arguments() {
@@ -132,6 +138,7 @@ class Lora : public DenoiserMethod {
     if (lora.lora_plus != 1) arguments["loraplus_lr_ratio"] = fmt::format("{}", lora.lora_plus);
     if (lora.dora) arguments["dora_wd"] = "True";
     if (lora.tucker) arguments["use_tucker"] = "True";
+    if (!lora.norms.empty()) arguments["train_norm"] = "True";
     if (lora.algo == adapters::Algorithm::lokr) arguments["factor"] = std::to_string(lora.factor);
     return arguments.dump();
   }

@@ -58,6 +58,8 @@ constexpr Ending kEndings[] = {{".lora_down.weight", "lora_down.weight"},
                                {".b2.weight", "b2.weight"},
                                {".diff", "diff"},
                                {".diff_b", "diff_b"},
+                               {".w_norm", "w_norm"},
+                               {".b_norm", "b_norm"},
                                {".on_input", "on_input"},
                                {".weight", "weight"}};
 

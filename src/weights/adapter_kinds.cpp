@@ -33,14 +33,12 @@ constexpr AdapterSign kAdapterSigns[] = {
     {AdapterSign::begins, "lora_unet_double_blocks_", 0, "a LoRA for Flux", kOtherModel},
     {AdapterSign::begins, "lora_unet_joint_blocks_", 0, "a LoRA for Stable Diffusion 3", kOtherModel},
     {AdapterSign::begins, "transformer.", 0, "a LoRA for a diffusion transformer (Stable Diffusion 3, Flux)", kOtherModel},
-    {AdapterSign::begins, "oft_unet_", 0, "an OFT of kohya's scripts", kMerge},
     {AdapterSign::ends, ".oft_blocks", 4, "a BOFT", kMerge},
     {AdapterSign::within, ".boft_R", 0, "a BOFT", kMerge},
     {AdapterSign::within, ".oft_R", 0, "an OFT", kMerge},
     {AdapterSign::ends, ".lora_A.0", 0, "a DyLoRA in training", "give the file that its trainer saved as a LoRA"},
     {AdapterSign::within, ".ia3_l", 0, "an (IA)^3", kMerge},
     {AdapterSign::within, ".vera_lambda_", 0, "a VeRA", kMerge},
-    {AdapterSign::ends, ".w_norm", 0, "a LyCORIS file with trained norms", kMerge},
 };
 
 bool shows(const AdapterSign& sign, const io::TensorFile::Entry& entry) {

@@ -46,11 +46,6 @@ LayerNames::LayerNames(const models::Model& model) : two_encoders_(model.text_en
   }
 }
 
-std::string LayerNames::ldm_name(const std::string& leaf) const {
-  const auto place = ldm_.find(leaf);
-  return place == ldm_.end() ? std::string() : flattened("lora_unet", place->second);
-}
-
 std::string LayerNames::written(const std::string& path, AdapterNaming naming) const {
   const auto [part, leaf] = divided(path);
   EMULSION_CHECK(part == "unet" || is_text_encoder(part), unsupported,
@@ -58,8 +53,8 @@ std::string LayerNames::written(const std::string& path, AdapterNaming naming) c
   const bool text = is_text_encoder(part);
   if (naming == AdapterNaming::diffusers) return part + "." + (text ? in_text_model(leaf) : leaf);
   if (text) return flattened(!two_encoders_ ? "lora_te" : part == "text_encoder" ? "lora_te1" : "lora_te2", in_text_model(leaf));
-  const std::string ldm = two_encoders_ ? ldm_name(leaf) : std::string();
-  return ldm.empty() ? flattened("lora_unet", leaf) : ldm;
+  const auto ldm = two_encoders_ ? ldm_.find(leaf) : ldm_.end();
+  return flattened("lora_unet", ldm == ldm_.end() ? leaf : ldm->second);
 }
 
 std::vector<std::string> LayerNames::known(const std::string& path) const {
@@ -70,8 +65,10 @@ std::vector<std::string> LayerNames::known(const std::string& path) const {
     names.push_back(written(path, AdapterNaming::diffusers));
     if (!two_encoders_) names.push_back(flattened("lora_te1", in_text_model(leaf)));  // diffusers' convert_state_dict_to_kohya
   } else if (part == "unet") {
-    names.push_back(flattened("lora_unet", leaf));
-    if (std::string ldm = ldm_name(leaf); !ldm.empty()) names.push_back(std::move(ldm));
+    for (const char* prefix : {"lora_unet", "oft_unet"}) {  // networks.oft of sd-scripts has its own
+      names.push_back(flattened(prefix, leaf));
+      if (const auto ldm = ldm_.find(leaf); ldm != ldm_.end()) names.push_back(flattened(prefix, ldm->second));
+    }
   }
   return names;
 }

@@ -30,8 +30,6 @@ class LayerNames {
   std::vector<std::string> known(const std::string& path) const;
 
  private:
-  std::string ldm_name(const std::string& leaf) const;
-
   bool two_encoders_;
   std::unordered_map<std::string, std::string> ldm_;  // of the U-Net's leaves
 };

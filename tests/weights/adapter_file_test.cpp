@@ -159,13 +159,11 @@ TEST_P(OtherAdapters, AreRefusedByName) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Kinds, OtherAdapters,
-    ::testing::Values(OtherKind{"oft_unet_mid_block_attentions_0_proj_in.oft_blocks", {4, 4, 4}, "an OFT of kohya's scripts", "merge"},
-                      OtherKind{".oft_blocks", {2, 4, 4, 4}, "a BOFT", "merge"},
+    ::testing::Values(OtherKind{".oft_blocks", {2, 4, 4, 4}, "a BOFT", "merge"},
                       OtherKind{".oft_R.weight", {4, 6}, "an OFT", "merge"},
                       OtherKind{"unet.mid_block.attentions.0.proj_in.boft_R", {1, 4, 4, 4}, "a BOFT", "merge"},
                       OtherKind{".lora_A.0", {1, 16}, "a DyLoRA in training", "saved as a LoRA"},
                       OtherKind{"unet.x.vera_lambda_b", {16}, "a VeRA", "merge"},
-                      OtherKind{"lora_unet_conv_norm_out.w_norm", {8}, "a LyCORIS file with trained norms", "merge"},
                       OtherKind{"model.diffusion_model.input_blocks.0.0.weight", {8, 4, 3, 3}, "a whole model", "as MODEL"},
                       OtherKind{"emb_params", {2, 16}, "a textual inversion", "--embeddings"},
                       OtherKind{"lllite_unet_x.depth1.0.weight", {2, 2}, "a ControlNet-LLLite", "not built"},

@@ -19,6 +19,7 @@ std::set<std::string> default_names(const models::Model& model) {
   const LayerNames names(model);
   std::set<std::string> all;
   for (const auto& [path, leaf] : adapters::leaves_of(model.components())) {
+    if (leaf->kind == nn::LeafKind::norm) continue;
     const bool in_transformer = path.starts_with("unet.") && path.find("attentions") != path.npos;
     if (in_transformer || path.find(".encoder.layers.") != path.npos) all.insert(names.written(path, AdapterNaming::kohya));
   }
@@ -60,6 +61,7 @@ TEST(LayerNamesTest, ConvolutionsOfSdxlHaveTheNamesOfTheLdmLayout) {
   const auto kohya = [&](const char* path) { return names.written(path, AdapterNaming::kohya); };
   EXPECT_EQ(kohya("unet.down_blocks.0.resnets.0.conv1"), "lora_unet_input_blocks_1_0_in_layers_2");
   EXPECT_EQ(kohya("unet.down_blocks.0.resnets.0.time_emb_proj"), "lora_unet_input_blocks_1_0_emb_layers_1");
+  EXPECT_EQ(kohya("unet.down_blocks.0.resnets.0.norm1"), "lora_unet_input_blocks_1_0_in_layers_0");
   EXPECT_EQ(kohya("unet.down_blocks.0.downsamplers.0.conv"), "lora_unet_input_blocks_3_0_op");
   EXPECT_EQ(kohya("unet.up_blocks.0.upsamplers.0.conv"), "lora_unet_output_blocks_2_2_conv");
 }
@@ -79,6 +81,7 @@ TEST(LayerNamesTest, EveryNamingIsReadAndNoTwoLayersShareAName) {
     }
     EXPECT_TRUE(seen.contains("lora_unet_down_blocks_1_attentions_0_proj_in"));
     EXPECT_TRUE(seen.contains("lora_unet_input_blocks_4_1_proj_in"));
+    EXPECT_TRUE(seen.contains("oft_unet_input_blocks_4_1_proj_in"));
     EXPECT_TRUE(seen.contains("lora_te1_text_model_encoder_layers_0_self_attn_q_proj"));
   }
 }

@@ -26,8 +26,12 @@ struct LyCorisLayers {
   nn::Linear linear{root / "linear", 24, 36};
   nn::Conv2d conv{root / "conv", 24, 36, 3, 2, 1};
   nn::Conv2d pointwise{root / "pointwise", 24, 36, 1};
+  nn::LayerNorm layer_norm{root / "layer_norm", 24};
+  nn::GroupNorm group_norm{root / "group_norm", 4, 24, 1e-5};
 
   Tensor forward(const std::string& name, const Tensor& x) const {
+    if (name == "layer_norm") return layer_norm(x);
+    if (name == "group_norm") return group_norm(x);
     return name == "linear" ? linear(x) : name == "conv" ? conv(x) : pointwise(x);
   }
 };
@@ -49,7 +53,7 @@ std::string lycoris_name(const std::string& name) {
 TEST(LyCorisGolden, OutputsAndGradientsAreThoseOfTheReferences) {
   const auto file = test::golden_file("lycoris");
   const auto cases = golden_cases();
-  ASSERT_GE(cases.size(), 27u);
+  ASSERT_GE(cases.size(), 29u);
   for (const auto& [name, layer] : cases) {
     SCOPED_TRACE(name);
     LyCorisLayers layers;
@@ -127,7 +131,14 @@ std::vector<adapters::AdapterConfig> configs() {
     config.rank = 2;
     config.alpha = 3;
     config.targets = {"unet.*.attn*.to_*", "unet.*.conv1", "unet.*.proj_in", "text_encoder.*.q_proj"};
+    if (algo == adapters::Algorithm::bias) config.targets = {"unet.*.conv1", "unet.*.attn*.to_out.0"};
+    if (algo == adapters::Algorithm::norm) config.norms = {"unet.*.norm?", "unet.conv_norm_out", "text_encoder.*norm*"};
     all.push_back(config);
+    if (algo == adapters::Algorithm::lora) {
+      config.norms = {"unet.*.norm"};
+      all.push_back(config);
+      config.norms.clear();
+    }
     if (algo != adapters::Algorithm::lora && algo != adapters::Algorithm::loha && algo != adapters::Algorithm::lokr) continue;
     config.dora = true;
     all.push_back(config);
@@ -170,12 +181,16 @@ TEST(AdapterKinds, AFreshOneChangesNothingAndAFileGivesItBack) {
     EXPECT_FALSE(test::close(expected, base, 1e-3));
     EXPECT_TRUE(at::equal(output(read), expected));
     EXPECT_EQ(read.numel(), set.numel());
+
+    models::Model merged = test::tiny_model();
+    adapters::bake(set, 1.0, merged.components());
+    EXPECT_TRUE(test::close(output_of(merged), expected, 1e-5));
   }
 }
 
 TEST(AdapterKinds, DoraInDiffusersNamesComesBackAndOtherKindsAreRefused) {
   models::Model model = test::tiny_model();
-  adapters::AdapterConfig config = configs()[1];
+  adapters::AdapterConfig config = configs()[2];
   ASSERT_TRUE(config.dora);
   adapters::AdapterSet set = adapters::AdapterSet::create(config, model.components(), Rng(3));
   for (const auto& bound : set.bound()) {

@@ -17,7 +17,10 @@ LAYERS = {
     "linear": lambda: torch.nn.Linear(24, 36),
     "conv": lambda: torch.nn.Conv2d(24, 36, 3, stride=2, padding=1),
     "pointwise": lambda: torch.nn.Conv2d(24, 36, 1),
+    "layer_norm": lambda: torch.nn.LayerNorm(24),
+    "group_norm": lambda: torch.nn.GroupNorm(4, 24),
 }
+ROWS = ("linear", "layer_norm")  # layers that take [5, 24]; the others take pictures
 COMMON = dict(lora_dim=2, alpha=3.0)
 # case: layer, module, its arguments
 CASES = {
@@ -45,9 +48,11 @@ CASES = {
     "glora.conv": ("conv", kinds.GLoRAModule, COMMON),
     "full.linear": ("linear", kinds.FullModule, {}),
     "full.conv": ("conv", kinds.FullModule, {}),
+    "norm.layer_norm": ("layer_norm", kinds.NormModule, {}),
+    "norm.group_norm": ("group_norm", kinds.NormModule, {}),
 }
 # Another strength is no matter of taste where the change is a sum, a factor or a rotation towards the identity.
-AGREED = ("loha.", "loha_tucker", "lokr", "locon_tucker", "ia3", "glora", "full")
+AGREED = ("loha.", "loha_tucker", "lokr", "locon_tucker", "ia3", "glora", "full", "norm")
 
 
 def apply(layer, x, weight, bias):
@@ -95,7 +100,7 @@ def lycoris_case(name, entries, seed):
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     if kind is not kinds.FullModule:
         module.apply_to()
-    x = normal((5, 24) if layer_name == "linear" else (2, 24, 7, 5), generator)
+    x = normal((5, 24) if layer_name in ROWS else (2, 24, 7, 5), generator)
     y = output(module, kind, layer, x, 1)
     upstream = normal(y.shape, generator)
     (y * upstream).sum().backward()
@@ -141,6 +146,6 @@ def peft_case(name, layer_name, entries, seed):
 entries, cases = {}, {}
 for index, name in enumerate(CASES):
     cases[name] = lycoris_case(name, entries, 900 + index)
-for index, layer in enumerate(LAYERS):
+for index, layer in enumerate(("linear", "conv", "pointwise")):
     cases[f"peft_dora.{layer}"] = peft_case(f"peft_dora.{layer}", layer, entries, 950 + index)
 save("lycoris", entries, ("peft",), cases=json.dumps(cases), lycoris=importlib.metadata.version("lycoris-lora"))

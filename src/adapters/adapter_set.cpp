@@ -4,6 +4,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "adapters/blocks.h"
 #include "adapters/lora.h"
 #include "adapters/weight_adapter.h"
 #include "config/enum_names.h"
@@ -30,12 +31,25 @@ std::unique_ptr<Adapter> new_adapter(const AdapterConfig& config, const LayerRul
   return new_weight_adapter(config, leaf, rank, alpha, name, rng);
 }
 
+/// Throws: Error{not_found} for a rule that fits nothing.
+std::vector<std::string> chosen_by(const LayerRule& rule, const std::vector<std::string>& names) {
+  const std::vector<std::string> block = block_patterns(rule.pattern);
+  if (block.empty()) return nn::select({rule.pattern}, names);
+  std::vector<std::string> chosen;
+  std::ranges::copy_if(names, std::back_inserter(chosen), [&](const std::string& name) {
+    return std::ranges::any_of(block, [&](const std::string& pattern) { return nn::glob_match(pattern, name); });
+  });
+  EMULSION_CHECK(!chosen.empty(), not_found, "[method] layers \"{}\": none of the {} targets lies in this block ({})", rule.pattern,
+                 names.size(), fmt::join(block, ", "));
+  return chosen;
+}
+
 /// Of several rules that fit a layer the last counts.
 std::unordered_map<std::string, LayerRule> rules_for(const std::vector<LayerRule>& layers, const std::vector<std::string>& names) {
   std::unordered_map<std::string, LayerRule> rules;
   for (const std::string& name : names) rules[name] = {};
   for (const LayerRule& rule : layers) {
-    for (const std::string& name : nn::select({rule.pattern}, names)) rules[name] = rule;
+    for (const std::string& name : chosen_by(rule, names)) rules[name] = rule;
   }
   return rules;
 }

@@ -40,7 +40,10 @@ struct LayerRule {
   int64_t until = 0;
   template <class V>
   void fields(V& v) {
-    v("pattern", pattern, "Which of the targets: a glob pattern like unet.mid_block.*.").required();
+    v("pattern", pattern,
+      "Which of the targets: a glob pattern like unet.mid_block.*, or a block's name: IN00 to IN11, M00, OUT00 to OUT11 (SDXL: "
+      "to IN08 and OUT08).")
+        .required();
     v("rank", rank, "Their rank; 0: that of all.").min(0).max(1024);
     v("alpha", alpha, "Their alpha; 0: that of all.").min(0);
     v("lr", lr, "Times the learning rate.").min(0);

@@ -79,6 +79,9 @@ double number_of(const std::string& value);
 /// "float32" or "bfloat16" for "no", "fp16", "BFLOAT_16", ...
 std::string numeric_type(const std::string& theirs);
 
+/// block_dims, block_alphas and the lr weights of sd-scripts become rules for layers, or are left with a reason; taken out of
+/// `arguments`. After the targets are set.
+void carry_blocks(Carrier& carrier, std::map<std::string, std::string>& arguments, LoraMethod& lora);
 void carry_optimizer(Carrier& carrier, const std::string& key);
 void carry_optimizer_arguments(Carrier& carrier, const std::map<std::string, std::string>& arguments);
 /// The shape of the schedule alone.

@@ -158,7 +158,6 @@ void carry_network(Carrier& carrier, RunConfig& config) {
     carrier.set(row.ours, std::isalpha(static_cast<unsigned char>(value[0])) ? truth(value) : value, row.theirs);
   }
   const std::string norms = argument("train_norm");
-  for (const auto& [name, value] : arguments) carrier.leave(fmt::format("network_args {}={}", name, value), kNotBuilt);
 
   auto& lora = std::get<LoraMethod>(config.method);
   lora.targets = {"unet.*.attn*.to_*", "unet.*.ff.net.*", "unet.*.proj_in", "unet.*.proj_out"};
@@ -170,6 +169,9 @@ void carry_network(Carrier& carrier, RunConfig& config) {
   if (train_norms && !unet_only) lora.norms.push_back("text_encoder*norm*");
   if (text_only) lora.targets.clear();
   if (!unet_only) lora.targets.insert(lora.targets.end(), {"text_encoder*.self_attn.*_proj", "text_encoder*.mlp.fc*"});
+
+  carry_blocks(carrier, arguments, lora);
+  for (const auto& [name, value] : arguments) carrier.leave(fmt::format("network_args {}={}", name, value), kNotBuilt);
 
   const auto lr = carrier.take("learning_rate"), unet = carrier.take("unet_lr"), text = carrier.take("text_encoder_lr");
   const std::string rate = unet.value_or(lr.value_or(""));

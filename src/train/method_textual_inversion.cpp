@@ -1,4 +1,5 @@
 // Textual inversion: vectors for a new word, learnt on a frozen model (Gal et al. 2022, arXiv:2208.01618).
+#include "core/error.h"
 #include "io/safetensors.h"
 #include "train/learned_words.h"
 #include "train/methods.h"

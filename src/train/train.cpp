@@ -39,8 +39,9 @@ void report_plan(const RunConfig& config, const data::Index& index, const data::
                             plan.buckets().size() == 1 ? "" : "s", config.steps, config.batch_size * config.accumulate,
                             epochs));
   reporter.note(
-      fmt::format("{:.2f} M numbers train: {:.0f} MB with gradients and optimizer state, plus activations; {:.1f} GB free",
-                  static_cast<double>(trained) / 1e6, optimizer_bytes / 1e6, static_cast<double>(available_memory_bytes()) / 1e9));
+      fmt::format("{} numbers train: {:.0f} MB with gradients and optimizer state, plus activations; {:.1f} GB free",
+                  trained < 10'000 ? fmt::format("{}", trained) : fmt::format("{:.2f} M", static_cast<double>(trained) / 1e6),
+                  optimizer_bytes / 1e6, static_cast<double>(available_memory_bytes()) / 1e9));
   EMULSION_CHECK(optimizer_bytes < static_cast<double>(available_memory_bytes()), out_of_memory,
                  "[train] weights, gradients and optimizer state need {:.1f} GB, {:.1f} GB are free; train an adapter "
                  "(method.type = \"lora\") or switch ema off",

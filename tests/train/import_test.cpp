@@ -40,6 +40,36 @@ accelerate launch --num_cpu_threads_per_process 1 train_network.py \
   --base_weights a.safetensors b.safetensors --base_weights_multiplier 0.5
 )";
 
+TEST_F(ImportTest, KohyasBlocksBecomeRulesForLayers) {
+  const auto lora_of = [&](const std::string& arguments) {
+    const Imported imported = import("a.toml", "network_module = \"networks.lora\"\nnetwork_args = [" + arguments + "]\n");
+    return std::pair(std::get<LoraMethod>(imported.config.method), reason_for(imported, "network_args"));
+  };
+  const auto [sd, none] = lora_of("\"block_dims=0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24\", "
+                                  "\"mid_lr_weight=0.5\", \"down_lr_weight=1,2,3,4,5,6,7,0,9,10,11,12\"");
+  EXPECT_EQ(none, "");
+  const auto rule = [](const LoraMethod& lora, const std::string& pattern) {
+    const auto found = std::ranges::find(lora.layers, pattern, &adapters::LayerRule::pattern);
+    return found == lora.layers.end() ? std::pair<int64_t, double>() : std::pair(found->rank, found->lr);
+  };
+  EXPECT_EQ(sd.layers.size(), 6u - 1 + 1 + 9);
+  EXPECT_EQ(rule(sd, "unet.down_blocks.0.attentions.0.*"), std::pair(int64_t{1}, 2.0));
+  EXPECT_EQ(rule(sd, "unet.down_blocks.1.attentions.1.*"), std::pair(int64_t{5}, 6.0));
+  EXPECT_EQ(rule(sd, "unet.mid_block.*"), std::pair(int64_t{12}, 0.5));
+  EXPECT_EQ(rule(sd, "unet.up_blocks.1.attentions.0.*"), std::pair(int64_t{16}, 1.0));
+  EXPECT_EQ(sd.targets.back().substr(0, 1) == "!" ? sd.targets.back() : "", "!unet.down_blocks.2.attentions.0.*");
+  // As many of SDXL, with convolutions: 9 + 3 + 9 without the first, both parts of those that have them, and upsamplers.
+  const auto [xl, nothing] = lora_of("\"conv_dim=4\", \"block_alphas=9,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,9\"");
+  EXPECT_EQ(nothing, "");
+  EXPECT_EQ(xl.layers.size(), 8u + 4 + 3 + 9 + 6 + 3);
+  const auto alpha = std::ranges::find(xl.layers, "unet.up_blocks.0.resnets.2.*", &adapters::LayerRule::pattern);
+  ASSERT_NE(alpha, xl.layers.end());
+  EXPECT_EQ(alpha->alpha, 14);
+  const auto [unknown, reason] = lora_of("\"down_lr_weight=sine\"");
+  EXPECT_NE(reason.find("by name"), reason.npos);
+  EXPECT_TRUE(unknown.layers.empty());
+}
+
 TEST_F(ImportTest, ACommandLineOfKohyaArrives) {
   const Imported imported = import("train.sh", kCommand);
   const RunConfig& c = imported.config;

@@ -5,7 +5,9 @@
 #include <set>
 
 #include "adapters/adapter_set.h"
+#include "adapters/blocks.h"
 #include "models/family.h"
+#include "nn/pattern.h"
 #include "support/support.h"
 
 namespace emulsion::weights {
@@ -64,6 +66,27 @@ TEST(LayerNamesTest, ConvolutionsOfSdxlHaveTheNamesOfTheLdmLayout) {
   EXPECT_EQ(kohya("unet.down_blocks.0.resnets.0.norm1"), "lora_unet_input_blocks_1_0_in_layers_0");
   EXPECT_EQ(kohya("unet.down_blocks.0.downsamplers.0.conv"), "lora_unet_input_blocks_3_0_op");
   EXPECT_EQ(kohya("unet.up_blocks.0.upsamplers.0.conv"), "lora_unet_output_blocks_2_2_conv");
+}
+
+TEST(LayerNamesTest, BlocksAreThoseOfTheLdmLayout) {
+  const models::Model xl = declared("sdxl");
+  const LayerNames names(xl);
+  std::set<std::string> seen;
+  for (const auto& [path, leaf] : adapters::leaves_of({{"unet", &xl.unet->store}})) {
+    const std::string name = names.written(path, AdapterNaming::kohya);
+    std::string block;
+    if (name.starts_with("lora_unet_input_blocks_")) block = "IN0" + name.substr(23, 1);
+    if (name.starts_with("lora_unet_middle_block_")) block = "M00";
+    if (name.starts_with("lora_unet_output_blocks_")) block = "OUT0" + name.substr(24, 1);
+    for (const char* other : {"IN00", "IN01", "IN03", "IN04", "IN05", "IN06", "IN07", "IN08", "M00", "OUT00", "OUT02", "OUT05", "OUT08"}) {
+      const auto patterns = adapters::block_patterns(other);
+      const bool fits = std::ranges::any_of(patterns, [&](const auto& pattern) { return nn::glob_match(pattern, path); });
+      EXPECT_EQ(fits, block == other) << path << " " << other;
+      if (fits) seen.insert(other);
+    }
+  }
+  EXPECT_EQ(seen.size(), 13u);
+  for (const char* none : {"IN", "IN1", "OUT001", "M01", "unet.*"}) EXPECT_TRUE(adapters::block_patterns(none).empty()) << none;
 }
 
 TEST(LayerNamesTest, EveryNamingIsReadAndNoTwoLayersShareAName) {

@@ -94,7 +94,7 @@ def trained(args, name, method, pictures, steps):
     done = subprocess.run([args.emulsion, "train", str(file), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"methods.py: {name}: {done.stderr[-2000:]}")
-    said = re.search(r"[\d.]+ M numbers train", done.stdout + done.stderr)
+    said = re.search(r"[\d.]+( M)? numbers train", done.stdout + done.stderr)
     results = [folder / "model", *sorted(folder.glob("*.safetensors"), key=lambda f: f.stat().st_size, reverse=True), *folder.glob("*.pt")]
     return next(r for r in results if r.exists()), (time.time() - began) / 60, said.group(0).replace(" numbers train", "") if said else "?"
 

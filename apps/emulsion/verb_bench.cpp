@@ -18,6 +18,7 @@ namespace {
 
 struct Arguments {
   std::string dtype = "float32";
+  std::string algo = "lora";
   std::string checkpointing = "auto";
   std::string profile;
   bool json = false;
@@ -88,6 +89,7 @@ void step(const Arguments& arguments) {
   const auto reporter = make_reporter(arguments.json);
   train::BenchOptions options = arguments.options;
   options.dtype = config::value_of<train::ComputeDtype>(arguments.dtype);
+  options.algo = config::value_of<adapters::Algorithm>(arguments.algo);
   options.checkpointing = config::value_of<train::GradientCheckpointing>(arguments.checkpointing);
   if (!arguments.profile.empty()) options.profile = config::value_of<train::ProfileDetail>(arguments.profile);
   const train::BenchResult result = train::bench_step(options, *reporter);
@@ -116,6 +118,8 @@ void add_bench(CLI::App& app) {
   step_verb->add_flag("--tiny", o.tiny, "A family's wiring at a few thousand weights");
   option("--method", o.method, "NAME", "diffusion or lora [diffusion]")
       ->check(CLI::IsMember({"diffusion", "lora"}));
+  option("--algo", a->algo, "NAME", "Of lora: the kind of adapter, as method.algo has it [lora]");
+  step_verb->add_flag("--dora", o.dora, "Of lora: with DoRA");
   option("--size", o.size, "PIXELS", "Side of the pictures [the model's]")
       ->check(CLI::NonNegativeNumber);
   option("--batch", o.batch, "N", "Pictures in a step [the model's]")

@@ -23,7 +23,8 @@ LoraAdapter::LoraAdapter(const nn::Leaf& leaf, Tensor down_in, Tensor up_in, dou
   std::vector<int64_t> up_shape(weight.size(), 1);
   up_shape[0] = weight[0];
   up_shape[1] = r;
-  EMULSION_CHECK(leaf.kind != nn::LeafKind::embedding, unsupported, "[lora] '{}' is an embedding", leaf.path);
+  EMULSION_CHECK(leaf.kind == nn::LeafKind::linear || leaf.kind == nn::LeafKind::conv2d, unsupported,
+                 "[lora] '{}' is {}", leaf.path, leaf.kind == nn::LeafKind::norm ? "a norm" : "an embedding");
   EMULSION_CHECK(down.sizes() == at::IntArrayRef(down_shape) && up.sizes() == at::IntArrayRef(up_shape), shape,
                  "[lora] '{}': expected down [{}] and up [{}], got [{}] and [{}]; was it trained on another model?",
                  leaf.path, fmt::join(down_shape, ", "), fmt::join(up_shape, ", "), fmt::join(down.sizes(), ", "),

@@ -172,7 +172,8 @@ Tensor WeightAdapter::wanted(const AdapterParts& parts, const Tensor& w) const {
 }
 
 Tensor WeightAdapter::map_weight(const Tensor& w) const {
-  if (strength == 0) return w;
+  const bool bias_alone = algorithm_ == Algorithm::full && !parts_.find("diff").defined();
+  if (strength == 0 || bias_alone) return w;
   const Tensor base = w.to(at::kFloat), all = wanted(parts_, base);
   return (strength == 1 ? all : base + strength * (all - base)).to(w.scalar_type()).contiguous(nn::layout_of(w));
 }

@@ -70,7 +70,11 @@ RunConfig config_of(const BenchOptions& options) {
   config.gradient_checkpointing = options.checkpointing;
   config.memory_limit = options.memory_limit;
   if (options.method == "lora") {
-    config.method = LoraMethod{};
+    LoraMethod method;
+    method.algo = options.algo;
+    method.dora = options.dora;
+    adapters::validate(method);
+    config.method = method;
   } else {
     EMULSION_CHECK(options.method == "diffusion", config,
                    "[bench] no method named '{}'; there are: diffusion, lora", options.method);

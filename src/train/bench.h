@@ -20,6 +20,8 @@ constexpr auto enum_names(ProfileDetail) {
 struct BenchOptions {
   std::string model = "quickstart";    // a name of `bench_models`
   std::string method = "diffusion";    // diffusion or lora
+  adapters::Algorithm algo = adapters::Algorithm::lora;  // of lora; rank 16
+  bool dora = false;
   bool tiny = false;                   // a family's tiny twin
   int64_t size = 0;                    // pixels; 0: the model's own
   int64_t batch = 0;                   // 0: 16 for the quickstart model, 1 for a family

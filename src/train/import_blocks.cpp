@@ -8,31 +8,37 @@
 namespace emulsion::train {
 namespace {
 
+/// What of a block networks.lora trains.
 struct Block {
-  std::vector<std::string> patterns;
-  bool attention;  // it has transformers, which are what is trained unless convolutions are, too
+  std::vector<std::string> transformers;  // always
+  std::vector<std::string> convolutions;  // only with conv_dim
 };
 
 /// The blocks in the order of sd-scripts' lists: 12 + 1 + 12, or of SDXL 9 + 3 + 9 (its lists have one more at either end, which
 /// nothing trains). Source: get_block_index of its networks/lora.py.
 std::vector<Block> blocks_of(bool xl) {
   const int64_t count = xl ? 9 : 12;
-  const auto has_attention = [&](bool up, int64_t n) {
+  const auto block = [&](bool up, int64_t n) {
     const int64_t level = up ? n / 3 : (n - 1) / 3;
-    const bool sampler = !up && n % 3 == 0;
-    if (sampler) return false;
-    return xl ? (up ? level <= 1 : level >= 1) : (up ? level >= 1 : level <= 2);
+    const bool attention = up ? (xl ? level <= 1 : level >= 1) : (xl ? level >= 1 : level <= 2);
+    Block result;
+    for (const std::string& pattern : adapters::block_patterns(fmt::format("{}{:02}", up ? "OUT" : "IN", n))) {
+      const bool transformer = pattern.find(".attentions.") != pattern.npos;
+      if (transformer && attention) result.transformers.push_back(pattern);
+      if (!transformer && pattern != "unet.conv_in") result.convolutions.push_back(pattern);
+    }
+    return result;
   };
   std::vector<Block> blocks;
-  for (int64_t n = 0; n < count; ++n) blocks.push_back({adapters::block_patterns(fmt::format("IN{:02}", n)), has_attention(false, n)});
+  for (int64_t n = 0; n < count; ++n) blocks.push_back(block(/*up=*/false, n));
   if (xl) {
-    blocks.push_back({{"unet.mid_block.resnets.0.*"}, false});
-    blocks.push_back({{"unet.mid_block.attentions.0.*"}, true});
-    blocks.push_back({{"unet.mid_block.resnets.1.*"}, false});
+    blocks.push_back({{}, {"unet.mid_block.resnets.0.*"}});
+    blocks.push_back({{"unet.mid_block.attentions.0.*"}, {}});
+    blocks.push_back({{}, {"unet.mid_block.resnets.1.*"}});
   } else {
-    blocks.push_back({adapters::block_patterns("M00"), true});
+    blocks.push_back({{"unet.mid_block.attentions.0.*"}, {"unet.mid_block.resnets.*"}});
   }
-  for (int64_t n = 0; n < count; ++n) blocks.push_back({adapters::block_patterns(fmt::format("OUT{:02}", n)), has_attention(true, n)});
+  for (int64_t n = 0; n < count; ++n) blocks.push_back(block(/*up=*/true, n));
   return blocks;
 }
 
@@ -99,23 +105,16 @@ void carry_blocks(Carrier& carrier, std::map<std::string, std::string>& argument
   if (!fits) return leave("expected 25 values (23 for SDXL), or 12 for down and up (9) and 1 for mid (3)");
 
   const std::vector<Block> blocks = blocks_of(/*xl=*/count == 21);
-  for (size_t i = 0; i < count; ++i) {
-    const Block& block = blocks[i];
-    const bool convolutions = lora.conv_rank > 0 && i > 0;
-    if (!block.attention && !convolutions) continue;  // nothing of it trains anyway
-    const bool off = (ranks && (*ranks)[i] == 0) || (rates && (*rates)[i] == 0);
-    for (const std::string& pattern : block.patterns) {
-      const bool attention = pattern.find(".attentions.") != pattern.npos, middle = pattern == "unet.mid_block.*";
-      if (attention ? !block.attention : !middle && !convolutions) continue;
-      if (off) {
-        lora.targets.push_back("!" + pattern);
-      } else {
-        lora.layers.push_back({.pattern = pattern,
-                               .rank = ranks ? static_cast<int64_t>((*ranks)[i]) : 0,
-                               .alpha = alphas ? (*alphas)[i] : 0,
-                               .lr = rates ? (*rates)[i] : 1});
-      }
+  const auto add = [&](const std::vector<std::string>& patterns, int64_t rank, double alpha, double rate, bool off) {
+    for (const std::string& pattern : patterns) {
+      if (off) lora.targets.push_back("!" + pattern);
+      else lora.layers.push_back({.pattern = pattern, .rank = rank, .alpha = alpha, .lr = rate});
     }
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const double rank = ranks ? (*ranks)[i] : 0, alpha = alphas ? (*alphas)[i] : 0, rate = rates ? (*rates)[i] : 1;
+    add(blocks[i].transformers, static_cast<int64_t>(rank), alpha, rate, rate == 0 || (ranks && rank == 0));
+    if (lora.conv_rank > 0 && rate != 1) add(blocks[i].convolutions, 0, 0, rate, rate == 0);  // ranks: conv_dim's
   }
 }
 

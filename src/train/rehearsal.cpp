@@ -55,6 +55,7 @@ Rehearsal rehearse(const RunConfig& config, const data::DataConfig& pictures, co
   little.output = temporary.path().string();
   little.preview.steps = std::min(little.preview.steps, kSteps);
   little.validation.every = 0;
+  little.not_finite = NotFinite::stop;  // no checkpoint to go back to
 
   const data::Index few = largest(index, plan, std::max(kCacheBatch, kSteps * config.batch_size * config.accumulate));
   const data::BatchPlan order(few, pictures, config.batch_size, static_cast<uint64_t>(config.seed));

@@ -23,6 +23,18 @@ TEST(StepBenchTest, FamiliesStepWithBothMethods) {
   }
 }
 
+TEST(StepBenchTest, EveryKindOfAdapterSteps) {
+  Reporter silent;
+  for (const auto algo : {adapters::Algorithm::loha, adapters::Algorithm::lokr, adapters::Algorithm::ia3, adapters::Algorithm::oft,
+                          adapters::Algorithm::glora, adapters::Algorithm::full}) {
+    const BenchResult result = bench_step({.model = "sd1", .method = "lora", .algo = algo, .tiny = true, .steps = 2}, silent);
+    EXPECT_TRUE(std::isfinite(result.first_loss) && result.first_loss > 0) << static_cast<int>(algo);
+  }
+  EXPECT_NE(test::error_message([&] {
+              bench_step({.model = "sd1", .method = "lora", .algo = adapters::Algorithm::ia3, .dora = true, .tiny = true}, silent);
+            }).find("dora"), std::string::npos);
+}
+
 // Two products backward where all weights train, one where none does.
 TEST(StepBenchTest, ALargerPictureIsMoreWorkAndLoraIsLess) {
   Reporter silent;

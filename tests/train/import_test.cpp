@@ -55,16 +55,20 @@ TEST_F(ImportTest, KohyasBlocksBecomeRulesForLayers) {
   EXPECT_EQ(sd.layers.size(), 6u - 1 + 1 + 9);
   EXPECT_EQ(rule(sd, "unet.down_blocks.0.attentions.0.*"), std::pair(int64_t{1}, 2.0));
   EXPECT_EQ(rule(sd, "unet.down_blocks.1.attentions.1.*"), std::pair(int64_t{5}, 6.0));
-  EXPECT_EQ(rule(sd, "unet.mid_block.*"), std::pair(int64_t{12}, 0.5));
+  EXPECT_EQ(rule(sd, "unet.mid_block.attentions.0.*"), std::pair(int64_t{12}, 0.5));
   EXPECT_EQ(rule(sd, "unet.up_blocks.1.attentions.0.*"), std::pair(int64_t{16}, 1.0));
   EXPECT_EQ(sd.targets.back().substr(0, 1) == "!" ? sd.targets.back() : "", "!unet.down_blocks.2.attentions.0.*");
-  // As many of SDXL, with convolutions: 9 + 3 + 9 without the first, both parts of those that have them, and upsamplers.
-  const auto [xl, nothing] = lora_of("\"conv_dim=4\", \"block_alphas=9,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,9\"");
+  // SDXL's lists, with convolutions: 9 + 3 + 9. Ranks and alphas are those of the transformers, rates of everything.
+  const auto [xl, nothing] = lora_of("\"conv_dim=4\", \"block_alphas=9,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,9\", "
+                                     "\"up_lr_weight=1,1,0.5,1,1,2,1,1,1\"");
   EXPECT_EQ(nothing, "");
-  EXPECT_EQ(xl.layers.size(), 8u + 4 + 3 + 9 + 6 + 3);
-  const auto alpha = std::ranges::find(xl.layers, "unet.up_blocks.0.resnets.2.*", &adapters::LayerRule::pattern);
+  EXPECT_EQ(xl.layers.size(), 4u + 1 + 6 + 2 * 2);
+  const auto alpha = std::ranges::find(xl.layers, "unet.up_blocks.0.attentions.2.*", &adapters::LayerRule::pattern);
   ASSERT_NE(alpha, xl.layers.end());
   EXPECT_EQ(alpha->alpha, 14);
+  EXPECT_EQ(rule(xl, "unet.up_blocks.0.attentions.2.*").second, 0.5);
+  EXPECT_EQ(rule(xl, "unet.up_blocks.0.resnets.2.*"), std::pair(int64_t{0}, 0.5));
+  EXPECT_EQ(rule(xl, "unet.up_blocks.1.upsamplers.*"), std::pair(int64_t{0}, 2.0));
   const auto [unknown, reason] = lora_of("\"down_lr_weight=sine\"");
   EXPECT_NE(reason.find("by name"), reason.npos);
   EXPECT_TRUE(unknown.layers.empty());

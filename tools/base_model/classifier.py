@@ -135,8 +135,19 @@ def load(path):
     """The classifier, ready to judge, and its subjects' nouns."""
     saved = torch.load(path, weights_only=True)
     model = Classifier(len(saved["subjects"]))
-    model.load_state_dict(saved["weights"])
+    model.load_state_dict(saved["weights"])  # from half precision
     return model.eval(), saved["subjects"]
+
+
+def phrases(path):
+    """The subjects as prompts say them: {"abacus": "an abacus"}."""
+    saved = torch.load(path, weights_only=True)
+    return dict(zip(saved["subjects"], saved["phrases"]))
+
+
+def write(model, table, path):
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    torch.save({"weights": halves, "subjects": [row["noun"] for row in table], "phrases": [row["phrase"] for row in table]}, path)
 
 
 def main():
@@ -169,7 +180,7 @@ def main():
     for name, scales in (("whole", (0.9, 1.05)), ("half", (0.42, 0.5))):
         by_style, style = accuracy(model, pool, subjects, styles, scales, random)
         print(f"{name} size: subject " + ", ".join(f"{s.name} {100 * a:.1f} %" for s, a in zip(STYLES, by_style)) + f"; style {100 * style:.1f} %")
-    torch.save({"weights": model.state_dict(), "subjects": [row["noun"] for row in table]}, args.out)
+    write(model, table, args.out)
 
 
 if __name__ == "__main__":

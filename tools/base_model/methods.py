@@ -127,7 +127,8 @@ class Taught(Program):
 
 def size_of(result):
     files = [f for f in result.rglob("*.safetensors")] if result.is_dir() else [result]
-    return f"{sum(f.stat().st_size for f in files) / 1e6:.2f} MB"
+    size = sum(f.stat().st_size for f in files)
+    return f"{size / 1e6:.2f} MB" if size >= 10_000 else f"{size / 1e3:.0f} kB"
 
 
 def main():
@@ -203,7 +204,7 @@ def judged(args, name, judge, sets, prompts, nouns, base):
     }
 
 
-def write_panel(panel, path, side=64, label=150):
+def write_panel(panel, path, side=64, label=190):
     sheet = Image.new("RGB", (label + len(panel[0][1]) * (side + 2), len(panel) * (side + 2)), "white")
     for y, (name, pictures) in enumerate(panel):
         ImageDraw.Draw(sheet).text((4, y * (side + 2) + side // 2 - 6), name, fill="black", font_size=10)

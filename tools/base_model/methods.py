@@ -37,7 +37,7 @@ def lora(extra="", lr=2e-3, **more):
     return {"method": LORA + extra, "lr": lr, **more}
 
 
-# Learning rates: those of two tries that show more and break less.
+# Learning rates were hardly searched: one or two tries each.
 METHODS = {
     "LoRA": lora(),
     "LoRA, convolutions too": lora() | {"method": LORA.replace('["unet', '["unet.*.conv?", "unet')},

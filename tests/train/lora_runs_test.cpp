@@ -13,20 +13,6 @@
 namespace emulsion::train {
 namespace {
 
-/// Wishes to stop once so many steps are done.
-class Stopper : public Reporter {
- public:
-  explicit Stopper(int64_t after) : after_(after) {}
-  void begin(const std::string& what, int64_t, const std::string&, int64_t) override { training_ = what == "Training"; }
-  void advance(int64_t done, const Figures&) override {
-    if (training_ && done == after_) request_stop();
-  }
-
- private:
-  int64_t after_;
-  bool training_ = false;
-};
-
 class LoraRunsTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -116,7 +102,7 @@ TEST_F(LoraRunsTest, AnAdapterThatStartsAtTheWeightsStopsAndGoesOnToTheSameBits)
     const std::string kind = init == adapters::LoraInit::pissa ? "pissa" : "olora";
     const auto whole = run(config(kind + "-a", lora));
     const RunConfig again = config(kind + "-b", lora);
-    Stopper stopper(2);
+    test::StopAfter stopper(2);
     test::expect_contains(test::error_message([&] { run_training(again, stopper); }), {"stopped"});
     clear_stop();
     const auto resumed = io::SafetensorsFile::open(run(again)), straight = io::SafetensorsFile::open(whole);

@@ -14,20 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Wishes to stop once so many steps are done.
-class StopAfter : public Reporter {
- public:
-  explicit StopAfter(int64_t steps) : steps_(steps) {}
-  void begin(const std::string& what, int64_t, const std::string&, int64_t) override { training_ = what == "Training"; }
-  void advance(int64_t done, const Figures&) override {
-    if (training_ && done == steps_) request_stop();
-  }
-
- private:
-  int64_t steps_;
-  bool training_ = false;
-};
-
 struct NamedMethod {
   const char* name;
   MethodConfig config;
@@ -116,7 +102,7 @@ class ResumeTest : public ::testing::TestWithParam<size_t> {
     stopped.output = (temp / "stopped").string();
     Reporter silent;
     run_training(whole, silent);
-    StopAfter stopper(2);
+    test::StopAfter stopper(2);
     EXPECT_NE(test::error_message([&] { run_training(stopped, stopper); }), "");
     clear_stop();
     run_training(stopped, silent);

@@ -4,6 +4,8 @@
 #include <fstream>
 
 #include "config/config.h"
+#include "core/progress.h"
+#include "core/stop.h"
 #include "io/atomic_file.h"
 #include "io/image.h"
 #include "train/config.h"
@@ -54,5 +56,19 @@ inline train::RunConfig in_memory(train::MethodConfig method) {
 }
 
 inline std::string bytes_of(const std::filesystem::path& file) { return io::read_file(file); }
+
+/// Wishes to stop once so many steps are done.
+class StopAfter : public Reporter {
+ public:
+  explicit StopAfter(int64_t steps) : steps_(steps) {}
+  void begin(const std::string& what, int64_t, const std::string&, int64_t) override { training_ = what == "Training"; }
+  void advance(int64_t done, const Figures&) override {
+    if (training_ && done == steps_) request_stop();
+  }
+
+ private:
+  int64_t steps_;
+  bool training_ = false;
+};
 
 }  // namespace emulsion::test

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "arguments.h"
 #include "config/enum_names.h"
 #include "core/stop.h"
 #include "io/jsonl.h"
@@ -18,9 +19,8 @@ namespace {
 
 struct Arguments {
   std::string dtype = "float32";
-  std::string algo = "lora";
-  std::string checkpointing = "auto";
   std::string profile;
+  std::vector<std::string> set;
   bool json = false;
   train::BenchOptions options;
 };
@@ -89,8 +89,7 @@ void step(const Arguments& arguments) {
   const auto reporter = make_reporter(arguments.json);
   train::BenchOptions options = arguments.options;
   options.dtype = config::value_of<train::ComputeDtype>(arguments.dtype);
-  options.algo = config::value_of<adapters::Algorithm>(arguments.algo);
-  options.checkpointing = config::value_of<train::GradientCheckpointing>(arguments.checkpointing);
+  options.settings = parse_overrides(arguments.set);
   if (!arguments.profile.empty()) options.profile = config::value_of<train::ProfileDetail>(arguments.profile);
   const train::BenchResult result = train::bench_step(options, *reporter);
   print_result(result, arguments.json);
@@ -118,8 +117,6 @@ void add_bench(CLI::App& app) {
   step_verb->add_flag("--tiny", o.tiny, "A family's wiring at a few thousand weights");
   option("--method", o.method, "NAME", "diffusion or lora [diffusion]")
       ->check(CLI::IsMember({"diffusion", "lora"}));
-  option("--algo", a->algo, "NAME", "Of lora: the kind of adapter, as method.algo has it [lora]");
-  step_verb->add_flag("--dora", o.dora, "Of lora: with DoRA");
   option("--size", o.size, "PIXELS", "Side of the pictures [the model's]")
       ->check(CLI::NonNegativeNumber);
   option("--batch", o.batch, "N", "Pictures in a step [the model's]")
@@ -128,11 +125,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   option("--steps", o.steps, "N", "Steps to time, after the first [20]")
       ->check(CLI::Range(1, 100000));
-  option("--lanes", o.lanes, "N", "Parts of the batch side by side; 0: as a run has it [0]")
-      ->check(CLI::Range(0, 1024));
-  option("--checkpointing", a->checkpointing, "WHEN", "Blocks computed again: auto, never or always [auto]")
-      ->check(CLI::IsMember({"auto", "never", "always"}));
-  option("--memory-limit", o.memory_limit, "GB", "For auto; 0: what is free [0]")->check(CLI::NonNegativeNumber);
+  option("--set", a->set, "KEY=VALUE", "Change a setting of the run: method.algo=loha, optimizer.type=lion; may be repeated")
+      ->allow_extra_args(false);
   option("--threads", o.threads, "N", "Compute threads; 0: one per core [0]")
       ->check(CLI::Range(0, 1024));
   step_verb

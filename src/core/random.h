@@ -28,6 +28,7 @@ enum class Purpose : uint32_t {
   pyramid = 11,       // training: coarse noise
   perturbation = 12,  // training: what only the network's input gets
   validation = 13,    // noise on held-back pictures
+  rounding = 14,      // of bfloat16 weights
 };
 
 /// The numbers at one address (seed, purpose, step, index): a small deterministic sequence.

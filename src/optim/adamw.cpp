@@ -19,8 +19,11 @@ struct Job {
   Tensor grad;  // holds the memory
   const float* grad_float = nullptr;
   const uint16_t* grad_half = nullptr;
-  float *master, *moment1, *moment2;
-  uint16_t* copy = nullptr;
+  float* master = nullptr;  // none: `copy`, with `low` or rounding at random, is the weight
+  float *moment1, *moment2;
+  uint16_t *copy = nullptr, *low = nullptr;
+  bool rounds = false;
+  uint32_t rounding = 0;
   float* ema = nullptr;
   float ema_weight = 0;
 };
@@ -41,17 +44,15 @@ kernels::AdamWFactors factors_of(const AdamWConfig& config, const Param& param, 
           .eps = static_cast<float>(config.eps)};
 }
 
-/// The gradient in the master's storage order.
+/// The gradient in the weight's storage order.
 Tensor aligned(const Tensor& grad, const Param& param) {
-  EMULSION_CHECK(grad.sizes() == param.master.sizes(), shape,
-                 "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
-                 fmt::join(param.master.sizes(), ","), fmt::join(grad.sizes(), ","));
+  const Tensor& weight = held(param);
+  EMULSION_CHECK(grad.sizes() == weight.sizes(), shape, "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
+                 fmt::join(weight.sizes(), ","), fmt::join(grad.sizes(), ","));
   const bool readable = grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
-  if (readable && grad.strides() == param.master.strides()) return grad;
+  if (readable && grad.strides() == weight.strides()) return grad;
   const auto dtype = readable ? grad.scalar_type() : at::kFloat;
-  return at::empty_strided(param.master.sizes(), param.master.strides(),
-                           param.master.options().dtype(dtype))
-      .copy_(grad);
+  return at::empty_strided(weight.sizes(), weight.strides(), weight.options().dtype(dtype)).copy_(grad);
 }
 
 void set_grad(Job& job, Tensor grad) {
@@ -63,13 +64,28 @@ void set_grad(Job& job, Tensor grad) {
   }
 }
 
+/// As weight_of().
+void read_weight(const Job& job, int64_t at, float* weight, int64_t n) {
+  if (job.low != nullptr) return kernels::join(job.copy + at, job.low + at, weight, n);
+  kernels::from_bfloat16(job.copy + at, weight, n);
+}
+
+/// As set_weight().
+void write_weight(const Job& job, int64_t at, const float* weight, int64_t n) {
+  if (job.low != nullptr) return kernels::split(weight, job.copy + at, job.low + at, n);
+  if (job.rounds) return kernels::to_bfloat16_at_random(weight, job.copy + at, job.rounding, at, n);
+  kernels::to_bfloat16(weight, job.copy + at, n);
+}
+
 void run_block(const Job& job, int64_t at, int64_t n) {
-  float converted[kBlockSize];
+  float converted[kBlockSize], borrowed[kBlockSize];
   if (job.grad_half != nullptr) kernels::from_bfloat16(job.grad_half + at, converted, n);
   const float* grad = job.grad_half != nullptr ? converted : job.grad_float + at;
-  kernels::adamw(job.factors, grad, job.master + at, job.moment1 + at, job.moment2 + at, n);
-  if (job.copy != nullptr) kernels::to_bfloat16(job.master + at, job.copy + at, n);
-  if (job.ema != nullptr) kernels::lerp(job.master + at, job.ema + at, job.ema_weight, n);
+  float* const weight = job.master != nullptr ? job.master + at : borrowed;
+  if (job.master == nullptr) read_weight(job, at, weight, n);
+  kernels::adamw(job.factors, grad, weight, job.moment1 + at, job.moment2 + at, n);
+  if (job.copy != nullptr) write_weight(job, at, weight, n);
+  if (job.ema != nullptr) kernels::lerp(weight, job.ema + at, job.ema_weight, n);
 }
 
 }  // namespace
@@ -78,7 +94,8 @@ AdamW::AdamW(const AdamWConfig& config, std::vector<Param> params)
     : Optimizer(std::move(params)), config_(config) {
   const at::NoGradGuard no_grad;
   for (const Param& param : params_) {
-    slots_.push_back({at::zeros_like(param.master), at::zeros_like(param.master), 0});
+    const Tensor zeros = zeros_for(param);
+    slots_.push_back({zeros, zeros.clone(), 0});
   }
 }
 
@@ -89,7 +106,7 @@ void AdamW::step(double lr, double grad_scale, double ema_decay) {
   }
   step_on_cpu(lr, grad_scale, ema_decay);
   for (size_t i = 0; i < params_.size(); ++i) {
-    if (params_[i].grad.defined() && !params_[i].master.is_cpu()) {
+    if (params_[i].grad.defined() && !held(params_[i]).is_cpu()) {
       step_with_aten(i, lr, grad_scale, ema_decay);
     }
   }
@@ -101,18 +118,21 @@ void AdamW::step_on_cpu(double lr, double grad_scale, double ema_decay) {
   for (size_t i = 0; i < params_.size(); ++i) {
     const Param& param = params_[i];
     const Slot& slot = slots_[i];
-    if (!param.grad.defined() || !param.master.is_cpu()) continue;
+    if (!param.grad.defined() || !held(param).is_cpu()) continue;
     Job job;
     job.factors = factors_of(config_, param, slot.steps, lr, grad_scale);
     set_grad(job, aligned(param.grad, param));
-    job.master = param.master.mutable_data_ptr<float>();
+    if (param.master.defined()) job.master = param.master.mutable_data_ptr<float>();
     job.moment1 = slot.moment1.mutable_data_ptr<float>();
     job.moment2 = slot.moment2.mutable_data_ptr<float>();
     if (param.copy.defined()) job.copy = static_cast<uint16_t*>(param.copy.mutable_data_ptr());
+    if (param.low.defined()) job.low = static_cast<uint16_t*>(param.low.mutable_data_ptr());
+    job.rounds = param.rounds;
+    job.rounding = param.rounding;
     if (param.ema.defined()) job.ema = param.ema.mutable_data_ptr<float>();
     job.ema_weight = static_cast<float>(1 - ema_decay);
     jobs.push_back(std::move(job));
-    sizes.push_back(param.master.numel());
+    sizes.push_back(held(param).numel());
   }
   const std::vector<Chunk> chunks = chunks_of(sizes);
   for_each_chunk(static_cast<int64_t>(chunks.size()), [&](int64_t c) {
@@ -127,14 +147,14 @@ void AdamW::step_on_cpu(double lr, double grad_scale, double ema_decay) {
 void AdamW::step_with_aten(size_t i, double lr, double grad_scale, double ema_decay) {
   Param& param = params_[i];
   Slot& slot = slots_[i];
+  const BorrowedMaster master(param);
   const kernels::AdamWFactors f = factors_of(config_, param, slot.steps, lr, grad_scale);
   const Tensor grad = param.grad.to(at::kFloat) * grad_scale;
   slot.moment1.lerp_(grad, 1 - config_.beta1);
   slot.moment2.mul_(config_.beta2).addcmul_(grad, grad, 1 - config_.beta2);
   const Tensor denominator = (slot.moment2.sqrt() / f.root2).add_(config_.eps);
   param.master.mul_(f.keep).addcdiv_(slot.moment1, denominator, -f.step_size);
-  if (param.copy.defined()) param.copy.copy_(param.master);
-  if (param.ema.defined()) param.ema.lerp_(param.master, 1 - ema_decay);
+  follow(param, ema_decay);
 }
 
 NamedTensors AdamW::state() const {
@@ -155,7 +175,7 @@ void AdamW::load_state(const NamedTensors& state) {
                            .to(at::kCPU, at::kLong)
                            .contiguous();
   for (size_t i = 0; i < slots_.size(); ++i) {
-    const at::IntArrayRef shape = params_[i].master.sizes();
+    const at::IntArrayRef shape = held(params_[i]).sizes();
     slots_[i].moment1.copy_(reader.get(params_[i].name + ".exp_avg", shape));
     slots_[i].moment2.copy_(reader.get(params_[i].name + ".exp_avg_sq", shape));
     slots_[i].steps = steps.const_data_ptr<int64_t>()[i];

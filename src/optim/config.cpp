@@ -39,6 +39,11 @@ bool decays_norms_and_biases(const OptimizerConfig& config) {
   return std::visit([](const auto& held) { return held.decay_norms_and_biases; }, config);
 }
 
+bool takes_parts(const OptimizerConfig& config) {
+  return !std::holds_alternative<ProdigyConfig>(config) && !std::holds_alternative<DAdaptAdamConfig>(config) &&
+         !std::holds_alternative<ScheduleFreeConfig>(config);
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, std::vector<Param> params) {
   return std::visit([&](const auto& held) { return made(held, std::move(params)); }, config);
 }

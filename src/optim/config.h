@@ -321,6 +321,8 @@ double learning_rate(const OptimizerConfig& config);
 /// What an optimizer keeps of each number that trains, in bytes; of large tensors, about.
 double state_bytes(const OptimizerConfig& config);
 bool decays_norms_and_biases(const OptimizerConfig& config);
+/// Whether a step may come in parts: what becomes of a tensor depends on its own gradients alone.
+bool takes_parts(const OptimizerConfig& config);
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, std::vector<Param> params);
 

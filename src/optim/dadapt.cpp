@@ -11,7 +11,7 @@ namespace emulsion::optim {
 DAdaptAdam::DAdaptAdam(const DAdaptAdamConfig& config, std::vector<Param> params)
     : Optimizer(std::move(params)), config_(config), d_(config.d0) {
   for (const Param& param : params_) {
-    const Tensor zeros = at::zeros_like(param.master);
+    const Tensor zeros = zeros_for(param);
     slots_.push_back({zeros, zeros.clone(), zeros.clone()});
   }
 }
@@ -69,7 +69,7 @@ void DAdaptAdam::load_state(const NamedTensors& state) {
   const StateReader reader(state, "optimizer state");
   for (size_t i = 0; i < slots_.size(); ++i) {
     const std::string& name = params_[i].name;
-    const at::IntArrayRef shape = params_[i].master.sizes();
+    const at::IntArrayRef shape = held(params_[i]).sizes();
     slots_[i].moment1.copy_(reader.get(name + ".exp_avg", shape));
     slots_[i].moment2.copy_(reader.get(name + ".exp_avg_sq", shape));
     slots_[i].s.copy_(reader.get(name + ".s", shape));

@@ -7,7 +7,7 @@ namespace emulsion::optim {
 Ema::Ema(const EmaConfig& config, std::vector<Param>& params) : config_(config) {
   const at::NoGradGuard no_grad;
   for (Param& param : params) {
-    param.ema = param.master.detach().clone();
+    param.ema = weight_of(param).detach().clone();
     shadows_.emplace_back(param.name, param.ema);
   }
 }
@@ -32,20 +32,32 @@ void Ema::load_state(const NamedTensors& state) {
   updates_ = reader.get("updates", {1}).item<int64_t>();
 }
 
-EmaSwap::EmaSwap(const std::vector<Param>& params) : params_(params) { exchange(); }
-
-EmaSwap::~EmaSwap() { exchange(); }
-
-void EmaSwap::exchange() {
+EmaSwap::EmaSwap(const std::vector<Param>& params) : params_(params) {
   const at::NoGradGuard no_grad;
-  for (const Param& param : params_) {
+  for (Param param : params_) {
     if (!param.ema.defined()) continue;
-    Tensor master = param.master, ema = param.ema;
-    const Tensor held = master.clone();
-    master.copy_(ema);
-    ema.copy_(held);
-    if (param.copy.defined()) Tensor(param.copy).copy_(master);
+    if (param.rounds) held_[param.name] = param.copy.clone();
+    exchange(param);
   }
+}
+
+EmaSwap::~EmaSwap() {
+  const at::NoGradGuard no_grad;
+  for (Param param : params_) {
+    if (!param.ema.defined()) continue;
+    param.rounds ? void(param.copy.copy_(held_.at(param.name))) : exchange(param);
+  }
+}
+
+/// The average stays where it is if the weight's memory cannot hold it.
+void EmaSwap::exchange(Param& param) {
+  if (param.rounds) {
+    param.copy.copy_(param.ema);
+    return;
+  }
+  const Tensor weight = weight_of(param).clone();
+  set_weight(param, param.ema);
+  param.ema.copy_(weight);
 }
 
 }  // namespace emulsion::optim

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -27,7 +29,7 @@ struct EmaConfig {
 ///   adamw.step(lr, scale, ema.next_decay());  // once per optimizer step
 class Ema {
  public:
-  /// Sets `ema` of every parameter to a copy of its master.
+  /// Sets `ema` of every parameter to a copy of its weight.
   Ema(const EmaConfig& config, std::vector<Param>& params);
 
   /// min(decay, (1 + n) / (10 + n)) for the n-th update, from 1: an average over about the last
@@ -53,8 +55,8 @@ class Ema {
   int64_t updates_ = 0;
 };
 
-/// While it lives, masters hold the averages (and copies follow): for previews, evaluation and
-/// saving. Restores the masters' bits at its end. No optimizer step may happen meanwhile.
+/// While it lives, the weights are the averages (rounded where there are bfloat16 weights alone): for previews, evaluation and
+/// saving. Restores the weights' bits at its end. No optimizer step may happen meanwhile.
 class EmaSwap {
  public:
   /// `params` must outlive the swap. Parameters without `ema` stay as they are.
@@ -64,8 +66,9 @@ class EmaSwap {
   EmaSwap& operator=(const EmaSwap&) = delete;
 
  private:
-  void exchange();
+  static void exchange(Param& param);
   const std::vector<Param>& params_;
+  std::map<std::string, Tensor> held_;  // the weights of parameters that round at random
 };
 
 }  // namespace emulsion::optim

@@ -49,6 +49,38 @@ EMULSION_CLONES void from_bfloat16(const uint16_t* __restrict bits, float* __res
   }
 }
 
+EMULSION_CLONES void join(const uint16_t* __restrict high, const uint16_t* __restrict low, float* __restrict value, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t word = (uint32_t{high[i]} << 16) + static_cast<uint32_t>(static_cast<int16_t>(low[i]));
+    std::memcpy(value + i, &word, sizeof word);
+  }
+}
+
+EMULSION_CLONES void split(const float* __restrict value, uint16_t* __restrict high, uint16_t* __restrict low, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t word;
+    std::memcpy(&word, value + i, sizeof word);
+    high[i] = static_cast<uint16_t>((word + 0x8000) >> 16);
+    low[i] = static_cast<uint16_t>(word);
+  }
+}
+
+EMULSION_CLONES void to_bfloat16_at_random(const float* __restrict value, uint16_t* __restrict bits, uint32_t key, int64_t first,
+                                           int64_t n) {
+  const uint32_t begin = key + static_cast<uint32_t>(first);
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t x = begin + static_cast<uint32_t>(i), word;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    x ^= x >> 16;
+    std::memcpy(&word, value + i, sizeof word);
+    bits[i] = static_cast<uint16_t>((word + (x & 0xFFFF)) >> 16);
+  }
+}
+
 /// Reads four places at once: one stream alone leaves half of the memory's speed unused.
 EMULSION_CLONES double sum_of_squares(const float* value, int64_t n) {
   const int64_t quarter = n / 4;

@@ -30,6 +30,15 @@ void lerp(const float* value, float* average, float weight, int64_t n);
 void to_bfloat16(const float* value, uint16_t* bits, int64_t n);
 void from_bfloat16(const uint16_t* bits, float* value, int64_t n);
 
+/// float32 from two halves: high << 16, plus low as a signed number.
+void join(const uint16_t* high, const uint16_t* low, float* value, int64_t n);
+/// And back, bit for bit. `high` is the nearest bfloat16; half-way, the one farther from 0.
+void split(const float* value, uint16_t* high, uint16_t* low, int64_t n);
+
+/// bfloat16 from float32, upwards (in magnitude) with the probability that makes the expected value right. Number i takes
+/// 16 random bits: the hash "lowbias32" (Wellons 2018, https://nullprogram.com/blog/2018/07/31/) of key + first + i.
+void to_bfloat16_at_random(const float* value, uint16_t* bits, uint32_t key, int64_t first, int64_t n);
+
 /// Sum of squares, in double.
 double sum_of_squares(const float* value, int64_t n);
 

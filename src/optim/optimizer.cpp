@@ -21,7 +21,8 @@ void Optimizer::for_each_gradient(double grad_scale, const std::function<void(si
   for_each_chunk(std::max<int64_t>(2, count), [&](int64_t i) {
     const at::NoGradGuard no_grad;
     if (i >= count || !params_[i].grad.defined()) return;
-    const Param& param = params_[static_cast<size_t>(i)];
+    Param& param = params_[static_cast<size_t>(i)];
+    const BorrowedMaster master(param);
     EMULSION_CHECK(param.grad.sizes() == param.master.sizes(), shape,
                    "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
                    fmt::join(param.master.sizes(), ","), fmt::join(param.grad.sizes(), ","));
@@ -31,8 +32,10 @@ void Optimizer::for_each_gradient(double grad_scale, const std::function<void(si
 }
 
 void Optimizer::follow(Param& param, double ema_decay) {
-  if (param.copy.defined()) param.copy.copy_(param.master);
+  set_weight(param, param.master);
   if (param.ema.defined()) param.ema.lerp_(param.master, 1 - ema_decay);
 }
+
+Tensor Optimizer::zeros_for(const Param& param) { return at::zeros_like(held(param), held(param).options().dtype(at::kFloat)); }
 
 }  // namespace emulsion::optim

@@ -10,7 +10,7 @@
 
 namespace emulsion::optim {
 
-/// Changes the masters of its parameters by their gradients. A step does not depend on the number of threads.
+/// Changes its parameters by their gradients. A step does not depend on the number of threads.
 class Optimizer {
  public:
   /// Throws: Error{internal} if a parameter's tensors do not fit together, or two parameters have one name.
@@ -35,11 +35,13 @@ class Optimizer {
   virtual void load_state(const NamedTensors& state) = 0;
 
  protected:
-  /// f(i, gradient) for every parameter with a gradient: float32, scaled, contiguous like the master. Each runs in one thread, so
-  /// that sums have one order.
+  /// f(i, gradient) for every parameter with a gradient: float32, scaled, contiguous like the master, which is there
+  /// meanwhile. Each runs in one thread, so that sums have one order.
   void for_each_gradient(double grad_scale, const std::function<void(size_t i, const Tensor& grad)>& f);
-  /// Copy and average of a parameter whose master has changed.
+  /// The weight and average of a parameter whose master, perhaps a borrowed one, has changed.
   static void follow(Param& param, double ema_decay);
+  /// Float32 zeros with the weight's strides.
+  static Tensor zeros_for(const Param& param);
 
   std::vector<Param> params_;
 };

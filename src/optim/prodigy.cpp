@@ -10,8 +10,8 @@ namespace emulsion::optim {
 Prodigy::Prodigy(const ProdigyConfig& config, std::vector<Param> params)
     : Optimizer(std::move(params)), config_(config), d_(config.d0), d_max_(config.d0) {
   for (const Param& param : params_) {
-    const Tensor zeros = at::zeros_like(param.master);
-    slots_.push_back({param.master.clone(), zeros, zeros.clone(), zeros.clone()});
+    const Tensor zeros = zeros_for(param);
+    slots_.push_back({weight_of(param).clone(), zeros, zeros.clone(), zeros.clone()});
   }
 }
 
@@ -71,7 +71,7 @@ void Prodigy::load_state(const NamedTensors& state) {
   const StateReader reader(state, "optimizer state");
   for (size_t i = 0; i < slots_.size(); ++i) {
     const std::string& name = params_[i].name;
-    const at::IntArrayRef shape = params_[i].master.sizes();
+    const at::IntArrayRef shape = held(params_[i]).sizes();
     slots_[i].start.copy_(reader.get(name + ".start", shape));
     slots_[i].moment1.copy_(reader.get(name + ".exp_avg", shape));
     slots_[i].moment2.copy_(reader.get(name + ".exp_avg_sq", shape));

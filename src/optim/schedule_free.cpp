@@ -11,8 +11,8 @@ ScheduleFree::ScheduleFree(const ScheduleFreeConfig& config, std::vector<Param> 
     : Optimizer(std::move(params)), config_(config) {
   const at::NoGradGuard no_grad;
   for (Param& param : params_) {
-    param.ema = param.master.detach().clone();
-    slots_.push_back({param.master.detach().clone(), at::zeros_like(param.master)});
+    param.ema = weight_of(param).detach().clone();
+    slots_.push_back({param.ema.clone(), zeros_for(param)});
   }
 }
 
@@ -31,8 +31,7 @@ void ScheduleFree::step(double lr, double grad_scale, double /*ema_decay*/) {
     slot.squares.mul_(config_.beta2).addcmul_(grad, grad, 1 - config_.beta2);
     slot.z.addcdiv_(grad, (slot.squares / correction).sqrt_().add_(config_.eps), -rate);
     param.ema.lerp_(slot.z, share);
-    param.master.copy_(slot.z.lerp(param.ema, config_.beta1));
-    if (param.copy.defined()) param.copy.copy_(param.master);
+    set_weight(param, slot.z.lerp(param.ema, config_.beta1));
   });
 }
 
@@ -51,7 +50,7 @@ void ScheduleFree::load_state(const NamedTensors& state) {
   const at::NoGradGuard no_grad;
   const StateReader reader(state, "optimizer state");
   for (size_t i = 0; i < slots_.size(); ++i) {
-    const at::IntArrayRef shape = params_[i].master.sizes();
+    const at::IntArrayRef shape = held(params_[i]).sizes();
     params_[i].ema.copy_(reader.get(params_[i].name + ".x", shape));
     slots_[i].z.copy_(reader.get(params_[i].name + ".z", shape));
     slots_[i].squares.copy_(reader.get(params_[i].name + ".exp_avg_sq", shape));

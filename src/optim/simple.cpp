@@ -265,7 +265,7 @@ void Simple<Config>::load_state(const NamedTensors& state) {
     if (slots_[i].steps == 0) continue;
     // One step on a copy says which tensors there are, and of which shapes.
     Slot model{.tensors = {}, .steps = 1};
-    Param param{.name = params_[i].name, .master = at::zeros_like(params_[i].master)};
+    Param param{.name = params_[i].name, .master = zeros_for(params_[i])};
     update(config_, param, at::ones_like(param.master), model, 0);
     for (const auto& [name, tensor] : model.tensors) {
       slots_[i].tensors[name] = reader.get(params_[i].name + "." + name, tensor.sizes()).to(tensor.options()).clone();

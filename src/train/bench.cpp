@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 
+#include "config/config.h"
 #include "config/suggest.h"
 #include "core/allocator.h"
 #include "core/device.h"
@@ -66,20 +67,15 @@ RunConfig config_of(const BenchOptions& options) {
   config.dtype = options.dtype;
   config.ema.enabled = small != nullptr;
   config.batch_size = options.batch > 0 ? options.batch : (small ? small->batch : 1);
-  config.lanes = options.lanes;
-  config.gradient_checkpointing = options.checkpointing;
-  config.memory_limit = options.memory_limit;
   if (options.method == "lora") {
-    LoraMethod method;
-    method.algo = options.algo;
-    method.dora = options.dora;
-    adapters::validate(method);
-    config.method = method;
+    config.method = LoraMethod{};
   } else {
     EMULSION_CHECK(options.method == "diffusion", config,
                    "[bench] no method named '{}'; there are: diffusion, lora", options.method);
     config.method = DiffusionMethod{.train_text_encoder = small != nullptr};
   }
+  for (const auto& [key, value] : options.settings) config::override_field(config, key, value);
+  if (const auto* lora = std::get_if<LoraMethod>(&config.method)) adapters::validate(*lora);
   return config;
 }
 
@@ -143,6 +139,7 @@ class SteppingModel {
   Tensor step(int64_t step) {
     const auto [inputs, ids] = inputs_of(step);
     std::atomic<double> flops = 0;
+    learner_->begin(step);
     const Loss loss = learner_->backward(batch_, 1, [&](int64_t first, int64_t count) {
       const nn::FlopCounter counter;
       Loss part = method_->replay(part_of(inputs, first, count), ids.defined() ? ids.narrow(0, first, count) : ids);
@@ -151,7 +148,7 @@ class SteppingModel {
     });
     // Backward repeats the products for the inputs, and for the weights where they train.
     gflop_ = flops * flops_factor_ / 1e9;
-    learner_->update(step);
+    learner_->update();
     return loss.value;
   }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/operator_profile.h"
@@ -20,17 +21,13 @@ constexpr auto enum_names(ProfileDetail) {
 struct BenchOptions {
   std::string model = "quickstart";    // a name of `bench_models`
   std::string method = "diffusion";    // diffusion or lora
-  adapters::Algorithm algo = adapters::Algorithm::lora;  // of lora; rank 16
-  bool dora = false;
   bool tiny = false;                   // a family's tiny twin
   int64_t size = 0;                    // pixels; 0: the model's own
   int64_t batch = 0;                   // 0: 16 for the quickstart model, 1 for a family
   ComputeDtype dtype = ComputeDtype::float32;
   int64_t steps = 20;
   int64_t threads = 0;
-  int64_t lanes = 0;                   // RunConfig::lanes
-  GradientCheckpointing checkpointing = GradientCheckpointing::automatic;
-  double memory_limit = 0;             // GB; RunConfig::memory_limit
+  std::vector<std::pair<std::string, std::string>> settings = {};  // of RunConfig, as `--set`: {"method.algo", "loha"}
   ProfileDetail profile = ProfileDetail::none;
 };
 
@@ -55,7 +52,7 @@ std::vector<std::string> bench_models();
 /// Forward, backward, clipping and optimizer on random inputs. The quickstart's model as its run has it: the text encoder trains,
 /// a moving average is kept. A family as its users train it: recorded text states, LoRA of rank 16 on the U-Net's attention or
 /// the whole U-Net, no average.
-/// Throws: Error{config} for an unknown name.
+/// Throws: Error{config} for an unknown name or a setting that does not fit.
 BenchResult bench_step(const BenchOptions& options, Reporter& reporter);
 
 /// GFLOP/s of the best of several square matrix products, about half a second's worth.

@@ -25,6 +25,19 @@ void validate(const RunConfig& config) {
   const auto rule = [&](bool holds, const std::string& problem) {
     if (!holds) problems.push_back(problem);
   };
+  rule(!config.stochastic_rounding || config.dtype == ComputeDtype::bfloat16,
+       "stochastic_rounding is for weights in bfloat16; set dtype = \"bfloat16\" or take it out");
+  if (config.fused_backward_pass) {
+    rule(config.accumulate == 1, "fused_backward_pass uses up each gradient at once; set accumulate = 1");
+    rule(config.clip == 0 || config.clip_by != optim::ClipBy::norm,
+         "fused_backward_pass never has all gradients together; set clip_by = \"tensor_norm\" (or \"value\"), or clip = 0");
+    rule(config.not_finite != NotFinite::skip,
+         "fused_backward_pass cannot leave a step out once part of the weights have changed; set not_finite = \"roll_back\" or "
+         "\"stop\"");
+    rule(config.lanes <= 1, "fused_backward_pass computes a batch whole; set lanes = 1 or 0");
+    rule(optim::takes_parts(config.optimizer),
+         "fused_backward_pass updates tensor by tensor, but this optimizer.type looks at all together; take adamw or another");
+  }
   const bool lora = std::holds_alternative<LoraMethod>(config.method);
   rule(!lora || !config.model.path.empty(),
        "model.path is empty, but method.type = \"lora\" trains on top of a model; give a model folder");

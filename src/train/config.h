@@ -271,6 +271,8 @@ struct RunConfig {
   optim::ClipBy clip_by = optim::ClipBy::norm;
   NotFinite not_finite = NotFinite::stop;
   ComputeDtype dtype = ComputeDtype::float32;
+  bool stochastic_rounding = false;
+  bool fused_backward_pass = false;
   int64_t threads = 0;
   int64_t lanes = 0;
   int64_t loader_threads = 1;
@@ -305,7 +307,15 @@ struct RunConfig {
       "A step whose loss or gradient is NaN or infinite changes nothing. stop: the run ends and says where; skip: it goes on with "
       "the next step, and ends after ten in a row; roll_back: it goes back to the last checkpoint and on from there at half the "
       "learning rate, and ends where five times do not help.");
-    v("dtype", dtype, "Numbers that the network computes in; trained weights keep float32 masters.");
+    v("dtype", dtype, "Numbers that the network computes in; trained weights are float32 all the same.");
+    v("stochastic_rounding", stochastic_rounding,
+      "With dtype = \"bfloat16\": the network's own trained weights are bfloat16 too, rounded up or down at random after each step "
+      "(Gupta et al. 2015, arXiv:1502.02551; Zamirai et al. 2020, arXiv:2010.06192): 2 bytes a weight less, and a little noise. "
+      "Adapters stay float32.");
+    v("fused_backward_pass", fused_backward_pass,
+      "Each tensor is updated during the backward pass, as soon as its gradient is complete, which is then freed: for whole "
+      "networks, whose gradients take as much memory as the weights. Needs clip_by = \"tensor_norm\" or \"value\" (or clip = 0), and "
+      "accumulate = 1.");
     v("threads", threads, "Threads that compute; 0: one per core.").min(0).max(1024);
     v("lanes", lanes,
       "Parts of a batch that are computed side by side, each in one thread, their gradients added: small networks train "

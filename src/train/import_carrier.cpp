@@ -161,6 +161,18 @@ void carry_schedule(Carrier& carrier, const std::string& key) {
   if (!ours) carrier.leave(fmt::format("{} = {}", key, *theirs), "this schedule is not built; the learning rate stays constant");
 }
 
+void carry_small_memory(Carrier& carrier, const std::string& rounding, const std::string& fused) {
+  const RunConfig& config = carrier.result.config;
+  const bool whole = std::holds_alternative<DiffusionMethod>(config.method);
+  const auto carried = [&](const std::string& key, bool fits, const char* path) {
+    if (!carrier.take_flag(key)) return false;
+    fits ? carrier.set(path, "true", key) : carrier.leave(key, "adapters and float32 weights need no such saving");
+    return fits;
+  };
+  carried(rounding, whole && config.dtype == ComputeDtype::bfloat16, "stochastic_rounding");
+  if (carried(fused, whole, "fused_backward_pass")) carrier.set("clip_by", "tensor_norm", fused);  // what is left of a norm there
+}
+
 void carry_resolution(Carrier& carrier, const std::string& key) {
   const auto value = carrier.take(key);
   if (!value) return;

@@ -86,6 +86,8 @@ void carry_optimizer(Carrier& carrier, const std::string& key);
 void carry_optimizer_arguments(Carrier& carrier, const std::map<std::string, std::string>& arguments);
 /// The shape of the schedule alone.
 void carry_schedule(Carrier& carrier, const std::string& key);
+/// Whether whole networks keep no float32 weights, and no gradients. After method and dtype are set.
+void carry_small_memory(Carrier& carrier, const std::string& rounding, const std::string& fused);
 /// "512,512", "512x768", 512: the side of a square of as many pixels.
 void carry_resolution(Carrier& carrier, const std::string& key);
 

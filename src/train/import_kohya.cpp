@@ -66,7 +66,6 @@ const std::map<std::string, std::string>& kohya_left() {
       {"highvram", kSpeed},
       {"no_half_vae", kSpeed},
       {"full_fp16", kSpeed},
-      {"full_bf16", kSpeed},
       {"fp8_base", kSpeed},
       {"torch_compile", kSpeed},
       {"vae_batch_size", kSpeed},
@@ -226,6 +225,7 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
     carrier.set("dtype", numeric_type(*dtype), "mixed_precision");
     if (*dtype == "fp16") carrier.leave("mixed_precision = fp16", "bfloat16 takes its place, which needs no loss scaling");
   }
+  carry_small_memory(carrier, "full_bf16", "fused_backward_pass");
   carrier.set("data.buckets", carrier.take_flag("enable_bucket") ? "true" : "false", "enable_bucket");
   if (const auto gamma = carrier.take("min_snr_gamma"); gamma && number_of(*gamma) > 0) {
     carrier.set("objective.weighting", "min_snr", "min_snr_gamma");
@@ -238,6 +238,8 @@ Imported from_kohya(Settings settings, const std::string& prefix, bool strict) {
   std::vector<std::string> known = {"use_8bit_adam",
                                     "resolution",
                                     "mixed_precision",
+                                    "full_bf16",
+                                    "fused_backward_pass",
                                     "enable_bucket",
                                     "min_snr_gamma",
                                     "max_timestep",

@@ -44,6 +44,7 @@ Imported from_onetrainer(Settings settings) {
   }
   carry_resolution(carrier, "resolution");
   if (const auto dtype = carrier.take("train_dtype")) carrier.set("dtype", numeric_type(lower(*dtype)), "train_dtype");
+  carry_small_memory(carrier, "optimizer.stochastic_rounding", "optimizer.fused_back_pass");
   carrier.set("data.buckets", carrier.take_flag("aspect_ratio_bucketing") ? "true" : "false", "aspect_ratio_bucketing");
   if (const auto ema = carrier.take("ema"); ema && *ema != "OFF") carrier.set("ema.enabled", "true", "ema");
   if (carrier.take_flag("masked_training")) {

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "core/device.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/random.h"
 #include "optim/clip.h"
+#include "train/gradient_taker.h"
 #include "train/methods.h"
 #include "train/trainer.h"
 
@@ -36,12 +39,19 @@ constexpr int64_t kLaneWeights = 64'000'000;
 std::unique_ptr<Lanes> lanes_for(const RunConfig& config, const Method& method, const std::vector<Trainable>& trainables) {
   const bool on_cpu = std::all_of(trainables.begin(), trainables.end(), [](const auto& t) { return t.place->is_cpu(); });
   const int64_t threads = at::get_num_threads(), wanted = config.lanes > 0 ? config.lanes : threads;
-  if (config.gradient_checkpointing == GradientCheckpointing::always) return nullptr;  // a plan is for backward()
+  const bool whole = config.gradient_checkpointing == GradientCheckpointing::always || config.fused_backward_pass;
+  if (whole) return nullptr;  // both are about backward()
   const bool fits = config.lanes > 0 || (config.batch_size % threads == 0 && method.weight_count() <= kLaneWeights);
   return wanted > 1 && fits && on_cpu ? std::make_unique<Lanes>(wanted) : nullptr;
 }
 
+// Names in a checkpoint.
+const std::string kWeight = "weight/", kLow = "weight_low/";
+
 constexpr double kUsableMemory = 0.95;  // blocks of the allocator do not fit into each other's places without loss
+
+// Gradients of fused_backward_pass that are used together: few, but enough to share between the threads.
+constexpr size_t kBytesAtOnce = size_t{64} << 20;
 
 std::string plan_text(const nn::Recomputation& plan, double limit, double budget) {
   int64_t repeated = 0, saved = 0;
@@ -75,6 +85,24 @@ void add_gradient(Tensor& sum, const Tensor& gradient) {
   sum.defined() ? void(sum.add_(gradient)) : void(sum = gradient);
 }
 
+std::vector<Tensor*> places(const std::vector<Trainable>& trainables) {
+  std::vector<Tensor*> all;
+  for (const Trainable& trainable : trainables) all.push_back(trainable.place);
+  return all;
+}
+
+[[noreturn]] void throw_not_finite(const std::vector<optim::Param>& params, int64_t step, bool partly) {
+  const std::string remedy = partly ? "part of the weights are those after the step: go on from the last checkpoint, at a lower "
+                                      "optimizer.lr"
+                                    : "the weights are those before the step. Lower optimizer.lr or raise schedule.warmup_steps";
+  for (const optim::Param& param : params) {
+    if (!param.grad.defined() || param.grad.isfinite().all().item<bool>()) continue;
+    throw Error(ErrorCode::numeric,
+                fmt::format("[train] step {}: the gradient of '{}' is not finite; {}", step + 1, param.name, remedy));
+  }
+  throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradients overflow together; {}", step + 1, remedy));
+}
+
 }  // namespace
 
 Learner::Learner(const RunConfig& config, Method& method) : config_(config), trainables_(method.trainables()) {
@@ -84,11 +112,11 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
     param.name = trainable.name;
     param.lr_scale = trainable.lr;
     param.decays = trainable.decays || optim::decays_norms_and_biases(config.optimizer);
-    if (trainable.place->scalar_type() == at::kFloat) {
-      param.master = trainable.place->detach();  // shares memory: the update reaches the model at once
-    } else {
-      param.master = trainable.place->detach().to(at::kFloat);
-      param.copy = trainable.place->detach();
+    const Tensor weight = trainable.place->detach();  // shares memory: the update reaches the model at once
+    (weight.scalar_type() == at::kFloat ? param.master : param.copy) = weight;
+    if (param.copy.defined()) {
+      param.rounds = config.stochastic_rounding;
+      if (!param.rounds) param.low = at::zeros_like(weight, weight.options().dtype(at::kShort));
     }
     params.push_back(std::move(param));
   }
@@ -104,64 +132,89 @@ Learner::Learner(const RunConfig& config, Method& method) : config_(config), tra
                  "[train] ema.enabled: expected false with this optimizer, got true; it averages the weights by itself");
 }
 
+void Learner::begin(int64_t step, double rate) {
+  step_ = step;
+  lr_ = rate * optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
+  taken_squares_ = 0;
+  for (optim::Param& param : optimizer_->params()) {
+    param.rounding =
+        Stream(static_cast<uint64_t>(config_.seed), Purpose::rounding, static_cast<uint64_t>(step), hash_name(param.name)).next();
+  }
+}
+
 Loss Learner::backward(int64_t batch, double scale, const PartLoss& part) {
   if (!lanes_ || batch % lanes_->count() != 0) {
     const nn::Recomputation::Scope blocks(recomputation_.get());
     Loss loss = part(0, batch);
+    std::optional<GradientTaker> taker;
+    if (config_.fused_backward_pass) {
+      if (!loss.value.isfinite().item<bool>()) return loss;
+      taker.emplace(places(trainables_), [&](size_t i, const Tensor& gradient) { take(i, gradient); });
+    }
     (loss.value * scale).backward();
     return loss;
   }
   const int64_t count = batch / lanes_->count();
-  torch::autograd::variable_list places;
-  for (const Trainable& trainable : trainables_) places.push_back(*trainable.place);
+  torch::autograd::variable_list leaves;
+  for (const Trainable& trainable : trainables_) leaves.push_back(*trainable.place);
   std::vector<Loss> losses(static_cast<size_t>(lanes_->count()));
   std::vector<torch::autograd::variable_list> gradients(losses.size());
   lanes_->run([&](int64_t lane) {
     Loss& loss = losses[static_cast<size_t>(lane)];
     loss = part(lane * count, count);
     gradients[static_cast<size_t>(lane)] =
-        torch::autograd::grad({loss.value * (scale / static_cast<double>(lanes_->count()))}, places, {}, std::nullopt,
+        torch::autograd::grad({loss.value * (scale / static_cast<double>(lanes_->count()))}, leaves, {}, std::nullopt,
                               /*create_graph=*/false, /*allow_unused=*/true);
   });
   at::NoGradGuard no_grad;
   for (const auto& of_lane : gradients) {
-    for (size_t i = 0; i < places.size(); ++i) add_gradient(places[i].mutable_grad(), of_lane[i]);
+    for (size_t i = 0; i < leaves.size(); ++i) add_gradient(leaves[i].mutable_grad(), of_lane[i]);
   }
   return joined(losses);
 }
 
-StepStats Learner::update(int64_t step, double rate) {
+void Learner::take(size_t i, const Tensor& gradient) {
+  if (!trainables_[i].trains_at(step_)) return;
+  optimizer_->params()[i].grad = gradient;
+  taken_bytes_ += gradient.nbytes();
+  if (taken_bytes_ < kBytesAtOnce) return;
+  const double norm = use_gradients();
+  taken_squares_ += norm * norm;
+}
+
+double Learner::use_gradients() {
   RECORD_USER_SCOPE("emulsion::optimizer");
   std::vector<Tensor> grads;
+  for (const optim::Param& param : optimizer_->params()) grads.push_back(param.grad);
+  const optim::Clip clip = optim::clip(grads, config_.clip, config_.clip_by);
+  if (!std::isfinite(clip.norm)) throw_not_finite(optimizer_->params(), step_, config_.fused_backward_pass);
+  optimizer_->step(lr_, clip.scale, ema_ ? ema_->decay_at(ema_->updates() + 1) : 0.0);
+  for (optim::Param& param : optimizer_->params()) param.grad = Tensor();
+  taken_bytes_ = 0;
+  return clip.norm;
+}
+
+StepStats Learner::update() {
   auto& params = optimizer_->params();
   for (size_t i = 0; i < params.size(); ++i) {
-    if (trainables_[i].trains_at(step)) params[i].grad = trainables_[i].place->grad();
-    grads.push_back(params[i].grad);
+    Tensor& gradient = trainables_[i].place->mutable_grad();
+    if (gradient.defined() && trainables_[i].trains_at(step_)) params[i].grad = gradient;
   }
-  const optim::Clip clip = optim::clip(grads, config_.clip, config_.clip_by);
-  if (!std::isfinite(clip.norm)) {
-    for (const optim::Param& param : params) {
-      if (!param.grad.defined() || param.grad.isfinite().all().item<bool>()) continue;
-      throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradient of '{}' is not finite; the weights are "
-                                                  "those before the step. Lower optimizer.lr or raise schedule.warmup_steps",
-                                                  step + 1, param.name));
-    }
-    throw Error(ErrorCode::numeric, fmt::format("[train] step {}: the gradients overflow together; lower optimizer.lr", step + 1));
-  }
-  const double lr = rate * optim::learning_rate(config_.optimizer) * optim::multiplier(config_.schedule, step, config_.steps);
-  optimizer_->step(lr, clip.scale, ema_ ? ema_->next_decay() : 0.0);
+  const double norm = use_gradients();
   forget_gradients();
+  if (ema_) ema_->next_decay();
   plan_recomputation();
   StepStats stats;
-  stats.step = step + 1;
-  stats.grad_norm = clip.norm;
-  stats.lr = lr;
+  stats.step = step_ + 1;
+  stats.grad_norm = std::sqrt(taken_squares_ + norm * norm);
+  stats.lr = lr_;
   return stats;
 }
 
 void Learner::forget_gradients() {
   for (const Trainable& trainable : trainables_) trainable.place->mutable_grad() = Tensor();
   for (optim::Param& param : optimizer_->params()) param.grad = Tensor();
+  taken_bytes_ = 0;
 }
 
 /// After the first step, whose peak memory is that of keeping nothing.
@@ -182,7 +235,10 @@ void Learner::plan_recomputation() {
 
 NamedTensors Learner::state() const {
   NamedTensors state;
-  for (const optim::Param& param : optimizer_->params()) state.emplace_back("weight/" + param.name, param.master);
+  for (const optim::Param& param : optimizer_->params()) {
+    state.emplace_back(kWeight + param.name, optim::held(param));
+    if (param.low.defined()) state.emplace_back(kLow + param.name, param.low);
+  }
   for (const auto& [name, value] : optimizer_->state()) state.emplace_back("optimizer/" + name, value);
   if (ema_) {
     for (const auto& [name, value] : ema_->state()) state.emplace_back("ema/" + name, value);
@@ -193,12 +249,15 @@ NamedTensors Learner::state() const {
 void Learner::load_state(const NamedTensors& state) {
   at::NoGradGuard no_grad;
   for (optim::Param& param : optimizer_->params()) {
-    const Tensor* saved = find(state, "weight/" + param.name);
-    EMULSION_CHECK(saved && saved->sizes() == param.master.sizes(), format,
-                   "[checkpoint] '{}' is missing or has another shape; the checkpoint is of another run", param.name);
-    param.master.copy_(*saved);
+    const auto load = [&](const std::string& key, const Tensor& into) {
+      const Tensor* saved = find(state, key);
+      EMULSION_CHECK(saved && saved->sizes() == into.sizes() && saved->scalar_type() == into.scalar_type(), format,
+                     "[checkpoint] '{}' is missing or has another shape or type; the checkpoint is of another run", param.name);
+      into.copy_(*saved);
+    };
+    load(kWeight + param.name, optim::held(param));
+    if (param.low.defined()) load(kLow + param.name, param.low);
   }
-  optim::refresh_copies(optimizer_->params());
   optimizer_->load_state(with_prefix(state, "optimizer/"));
   if (ema_) ema_->load_state(with_prefix(state, "ema/"));
 }
@@ -210,13 +269,14 @@ std::unique_ptr<optim::EmaSwap> Learner::averaged() const {
 void Learner::settle() {
   const auto& params = optimizer_->params();
   for (size_t i = 0; i < params.size(); ++i) {
-    *trainables_[i].place = (params[i].ema.defined() ? params[i].ema : params[i].master).detach().clone(at::MemoryFormat::Preserve);
+    const Tensor weight = params[i].ema.defined() ? params[i].ema : optim::weight_of(params[i]);
+    *trainables_[i].place = weight.detach().clone(at::MemoryFormat::Preserve);
   }
 }
 
 int64_t Learner::numel() const {
   int64_t total = 0;
-  for (const optim::Param& param : optimizer_->params()) total += param.master.numel();
+  for (const optim::Param& param : optimizer_->params()) total += optim::held(param).numel();
   return total;
 }
 

@@ -25,6 +25,7 @@ NamedTensors replay(const RunConfig& config, Method& method, const io::Safetenso
     EMULSION_CHECK(inputs.conditioning.context.defined() || ids.defined(), not_found,
                    "[replay] {}: expected '{}' or '{}', found neither", recording.path().string(), name("context"),
                    name("input_ids"));
+    learner.begin(k);
     const Loss loss = method.replay(inputs, ids);
     loss.value.backward();
     out.emplace_back(name("prediction"), loss.prediction.detach());
@@ -34,10 +35,10 @@ NamedTensors replay(const RunConfig& config, Method& method, const io::Safetenso
       if (grad.defined()) out.emplace_back(name("grad." + trainable.name), grad.clone());
       if (!update) grad = Tensor();
     }
-    if (update) out.emplace_back(name("grad_norm"), at::scalar_tensor(learner.update(k).grad_norm, at::kFloat));
+    if (update) out.emplace_back(name("grad_norm"), at::scalar_tensor(learner.update().grad_norm, at::kFloat));
   }
   if (update) {
-    for (const optim::Param& param : learner.params()) out.emplace_back("final." + param.name, param.master.clone());
+    for (const optim::Param& param : learner.params()) out.emplace_back("final." + param.name, optim::weight_of(param).clone());
   }
   return out;
 }

@@ -30,8 +30,8 @@ void report_plan(const RunConfig& config, const data::Index& index, const data::
                  int64_t trained, Reporter& reporter) {
   const double epochs = static_cast<double>(config.steps * config.batch_size * config.accumulate) /
                         static_cast<double>(index.draws());
-  constexpr double kWeightAndGradient = 8;
-  const double bytes_each = kWeightAndGradient + optim::state_bytes(config.optimizer) + (config.ema.enabled ? 4 : 0);
+  const double weight = config.stochastic_rounding ? 2 : 4, gradient = config.fused_backward_pass ? 0 : 4;
+  const double bytes_each = weight + gradient + optim::state_bytes(config.optimizer) + (config.ema.enabled ? 4 : 0);
   const double optimizer_bytes = static_cast<double>(trained) * bytes_each;
   reporter.note(fmt::format("{}: {}", config.name, method.describe()));
   reporter.note(fmt::format("{} pictures ({} draws an epoch) in {} size{}, {} steps of {} = {:.1f} epochs",

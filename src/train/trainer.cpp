@@ -73,9 +73,10 @@ StepStats Trainer::step() {
   int64_t k = 0;
   double loss = 0;
   try {
+    learner_.begin(step_, rate_);
     for (; k < config_.accumulate; ++k)
       loss += micro_batch(loader_->next(), k).value.item<double>() / static_cast<double>(config_.accumulate);
-    stats = learner_.update(step_, rate_);
+    stats = learner_.update();
   } catch (const Error& error) {
     if (config_.not_finite == NotFinite::stop || error.code() != ErrorCode::numeric) throw;
     learner_.forget_gradients();

@@ -37,13 +37,18 @@ class Learner {
  public:
   Learner(const RunConfig& config, Method& method);
 
+  /// What the next gradients are for: before the first backward() of a step. It counts `rate` times the learning rate.
+  void begin(int64_t step, double rate = 1);
+
   /// The loss of a whole batch; `scale` times its gradients are added to those in the trained tensors. Small networks take
   /// the batch in as many parts as there are lanes (core/lanes.h), and the parts' gradients are added in order.
+  /// With fused_backward_pass tensors are updated on the way, unless the loss is not finite: then nothing has changed.
   Loss backward(int64_t batch, double scale, const PartLoss& part);
 
-  /// One optimizer step at `rate` times the learning rate, on gradients that backward() left in the trained tensors; clears them.
-  /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then.
-  StepStats update(int64_t step, double rate = 1);
+  /// The optimizer step, on gradients that backward() left in the trained tensors; clears them.
+  /// Throws: Error{numeric} naming the first tensor whose gradient is not finite; nothing has changed then (with
+  /// fused_backward_pass: tensors whose gradients came before it).
+  StepStats update();
   /// Instead of an update.
   void forget_gradients();
 
@@ -52,7 +57,7 @@ class Learner {
 
   /// While it lives, the model computes with the moving average, if there is one.
   std::unique_ptr<optim::EmaSwap> averaged() const;
-  /// Puts the float32 masters (or averages) into the model for good; before the result is saved.
+  /// Puts the float32 weights (or averages) into the model for good; before the result is saved.
   void settle();
 
   int64_t numel() const;
@@ -62,9 +67,17 @@ class Learner {
   const std::vector<optim::Param>& params() const { return optimizer_->params(); }
 
  private:
+  /// Updates the parameters that have a gradient, and frees it. -> the norm of these gradients
+  double use_gradients();
+  /// A gradient out of the backward pass; used when there are enough for all threads.
+  void take(size_t i, const Tensor& gradient);
   void plan_recomputation();
 
   const RunConfig& config_;
+  int64_t step_ = 0;
+  double lr_ = 0;
+  double taken_squares_ = 0;  // of gradients that this step has used already
+  size_t taken_bytes_ = 0;    // of gradients that wait for their use
   std::vector<Trainable> trainables_;
   std::unique_ptr<Lanes> lanes_;  // none: a batch is computed whole
   std::unique_ptr<nn::Recomputation> recomputation_;  // none: every block is kept

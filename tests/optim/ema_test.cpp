@@ -75,5 +75,23 @@ TEST(EmaTest, SwapShowsTheAveragesAndRestoresTheBits) {
   EXPECT_TRUE(at::equal(params[0].ema, at::full({3, 4}, 0.3)));
 }
 
+TEST(EmaTest, SwapShowsTheAveragesOfWeightsWithoutMasters) {
+  for (const bool rounds : {false, true}) {
+    Param param{.name = "a", .copy = at::full({3, 4}, 0.625, at::kBFloat16), .rounds = rounds};
+    if (!rounds) param.low = at::full({3, 4}, 5, at::kShort);
+    std::vector<Param> params = {param};
+    const Tensor start = weight_of(param).clone(), average = at::full({3, 4}, 0.3);
+    const Ema ema({}, params);
+    EXPECT_TRUE(at::equal(params[0].ema, start));
+    params[0].ema.copy_(average);
+    {
+      const EmaSwap swap(params);
+      EXPECT_TRUE(at::equal(weight_of(params[0]), rounds ? average.to(at::kBFloat16).to(at::kFloat) : average)) << rounds;
+    }
+    EXPECT_TRUE(at::equal(weight_of(params[0]), start)) << rounds;
+    EXPECT_TRUE(at::equal(params[0].ema, average)) << rounds;
+  }
+}
+
 }  // namespace
 }  // namespace emulsion::optim

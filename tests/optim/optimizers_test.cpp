@@ -205,6 +205,98 @@ TEST(OptimizersTest, CopiesAndAveragesFollowAndWhatHasNoGradientStays) {
   }
 }
 
+/// The weights without masters: in halves, or in bfloat16 alone.
+std::vector<Param> without_masters(bool rounds) {
+  std::vector<Param> params = starting_params();
+  for (Param& param : params) {
+    const Tensor weight = std::exchange(param.master, Tensor());
+    param.copy = at::zeros_like(weight, weight.options().dtype(at::kBFloat16));
+    param.rounds = rounds;
+    param.rounding = 77;
+    if (!rounds) param.low = at::zeros_like(weight, weight.options().dtype(at::kShort));
+    set_weight(param, weight);
+  }
+  return params;
+}
+
+// A float32 in two halves is the same float32, whatever changes it.
+TEST(OptimizersTest, AWeightInHalvesTakesTheSameStepsAsAMaster) {
+  for (const auto& [name, config] : golden_configs()) {
+    const double lr = learning_rate(config);
+    const auto whole = make_optimizer(config, starting_params()), halves = make_optimizer(config, without_masters(false));
+    take_steps(*whole, lr, 0, 10);
+    take_steps(*halves, lr, 0, 10);
+    for (size_t i = 0; i < 4; ++i) {
+      const Param &expected = whole->params()[i], &actual = halves->params()[i];
+      EXPECT_TRUE(at::equal(weight_of(actual), expected.master)) << name << " " << i;
+      EXPECT_TRUE(test::close(actual.copy.to(at::kFloat), expected.master, 1.0 / 256)) << name << " " << i;  // half a last place
+      EXPECT_FALSE(actual.master.defined()) << name;
+    }
+  }
+}
+
+// One step from the same bfloat16 weights, rounded by hand.
+TEST(OptimizersTest, AWeightOfBfloat16AloneIsTheFloat32StepRoundedAtRandom) {
+  for (const auto& [name, config] : golden_configs()) {
+    const double lr = learning_rate(config);
+    const auto rounded = make_optimizer(config, without_masters(true));
+    std::vector<Param> exact = starting_params();
+    for (size_t i = 0; i < exact.size(); ++i) exact[i].master = weight_of(rounded->params()[i]).clone();
+    const auto reference = make_optimizer(config, exact);
+    take_steps(*rounded, lr, 0, 1);
+    take_steps(*reference, lr, 0, 1);
+    for (size_t i = 0; i < 4; ++i) {
+      Param by_hand = without_masters(true)[i];
+      set_weight(by_hand, reference->params()[i].master);
+      EXPECT_TRUE(at::equal(rounded->params()[i].copy, by_hand.copy)) << name << " " << i;
+    }
+  }
+}
+
+// 1 + 2^-10 lies an eighth of the way from 1 to the next bfloat16.
+TEST(OptimizersTest, RoundingAtRandomIsRightOnAverageAndKeepsWhatBfloat16CanSay) {
+  const int64_t n = 200'000;
+  Param param{.name = "a", .copy = at::ones({n}, at::kBFloat16), .rounds = true};
+  set_weight(param, at::full({n}, 1 + std::ldexp(1.0, -10)));
+  const double up = param.copy.gt(1).to(at::kDouble).mean().item<double>();
+  EXPECT_NEAR(up, 0.125, 4 * std::sqrt(0.125 * 0.875 / static_cast<double>(n)));
+  EXPECT_TRUE(param.copy.eq(1).logical_or(param.copy.eq(1 + std::ldexp(1.0, -7))).all().item<bool>());
+  const Tensor first = param.copy.clone();
+  set_weight(param, at::full({n}, 1 + std::ldexp(1.0, -10)));
+  EXPECT_TRUE(at::equal(param.copy, first));  // the same step again
+  ++param.rounding;
+  set_weight(param, at::full({n}, 1 + std::ldexp(1.0, -10)));
+  EXPECT_FALSE(at::equal(param.copy, first));
+  set_weight(param, at::full({n}, -0.75));
+  EXPECT_TRUE(at::equal(param.copy, at::full({n}, -0.75, at::kBFloat16)));
+}
+
+// A thousand steps of 1e-5, each too small for bfloat16 (2^-8 between 0.5 and 1).
+TEST(OptimizersTest, StepsTooSmallForBfloat16AddUpWhereTheyAreRoundedAtRandom) {
+  const int64_t n = 4096;
+  const auto moved = [&](bool rounds) {
+    Param param{.name = "a", .copy = at::full({n}, 0.75, at::kBFloat16), .rounds = rounds};
+    if (!rounds) param.master = at::full({n}, 0.75);
+    const auto optimizer = make_optimizer(SgdConfig{.lr = 1e-5, .momentum = 0, .nesterov = false}, {param});
+    for (uint32_t step = 0; step < 1000; ++step) {
+      optimizer->params()[0].grad = at::ones({n});
+      optimizer->params()[0].rounding = Rng(1).stream(Purpose::rounding, step).next();
+      optimizer->step(1e-5);
+      if (!rounds) optimizer->params()[0].master.copy_(optimizer->params()[0].copy);  // what rounding to the nearest does
+    }
+    return optimizer->params()[0].copy.to(at::kDouble).mean().item<double>();
+  };
+  EXPECT_EQ(moved(false), 0.75);
+  EXPECT_NEAR(moved(true), 0.74, 4e-4);
+}
+
+TEST(OptimizersTest, OnlyOneFormOfAWeightIsTaken) {
+  Param both{.name = "a", .master = at::ones({2}), .copy = at::ones({2}, at::kBFloat16), .low = at::zeros({2}, at::kShort)};
+  EXPECT_NE(test::error_message([&] { make_optimizer(AdamWConfig{}, {both}); }).find("a: expected one of a master"), std::string::npos);
+  Param none{.name = "b", .copy = at::ones({2}, at::kBFloat16)};
+  EXPECT_NE(test::error_message([&] { make_optimizer(AdamWConfig{}, {none}); }).find("b: expected one of a master"), std::string::npos);
+}
+
 TEST(OptimizersTest, ScaledGradientsAreGradientsTimesTheScaleAndRatesAreTheParametersOwn) {
   for (const auto& [name, config] : golden_configs()) {
     const double lr = learning_rate(config);

@@ -20,6 +20,7 @@ struct TinyMethod {
   const char* name;
   const char* base;    // the method whose model it starts from; "": none
   const char* tables;  // [method], without an end of line
+  const char* top = "";
 };
 inline constexpr TinyMethod kTinyMethods[] = {
     {"autoencoder", "", "type = \"autoencoder\""},
@@ -31,6 +32,7 @@ inline constexpr TinyMethod kTinyMethods[] = {
     {"lokr", "diffusion", "type = \"lora\"\nalgo = \"lokr\"\nrank = 2\ndora = true"},
     {"textual_inversion", "diffusion", "type = \"textual_inversion\"\ntoken = \"zork\"\nvectors = 2"},
     {"hypernetwork", "diffusion", "type = \"hypernetwork\"\nwidths = [16]\ndropout = [0, 0.2, 0.2]"},
+    {"fused", "autoencoder", "type = \"diffusion\"", "fused_backward_pass = true\nclip_by = \"tensor_norm\"\n"},
 };
 
 /// A folder with pictures, run files, and a finished autoencoder and diffusion model to build on.
@@ -49,7 +51,7 @@ class TinyRuns {
     if (!base.empty()) train_base(base);
     const auto file = folder_ / (output + "-" + method + ".toml");
     std::ofstream(file) << "name = \"" << method << "\"\noutput = \"" << (folder_ / output).string() << "\"\n"
-                        << top << kTop << "[method]\n" << row.tables << "\n" << model_table(base) << tables << kTables << "[[data.sources]]\npath = \""
+                        << top << row.top << kTop << "[method]\n" << row.tables << "\n" << model_table(base) << tables << kTables << "[[data.sources]]\npath = \""
                         << (folder_ / "pictures").string() << "\"\ntrigger = \"zork\"\n";
     return file;
   }

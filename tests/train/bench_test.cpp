@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "support/support.h"
+#include "train/tiny_runs.h"
 
 namespace emulsion::train {
 namespace {
@@ -25,14 +26,18 @@ TEST(StepBenchTest, FamiliesStepWithBothMethods) {
 
 TEST(StepBenchTest, EveryKindOfAdapterSteps) {
   Reporter silent;
-  for (const auto algo : {adapters::Algorithm::loha, adapters::Algorithm::lokr, adapters::Algorithm::ia3, adapters::Algorithm::oft,
-                          adapters::Algorithm::glora, adapters::Algorithm::full}) {
-    const BenchResult result = bench_step({.model = "sd1", .method = "lora", .algo = algo, .tiny = true, .steps = 2}, silent);
-    EXPECT_TRUE(std::isfinite(result.first_loss) && result.first_loss > 0) << static_cast<int>(algo);
+  for (const char* algo : {"loha", "lokr", "ia3", "oft", "glora", "full"}) {
+    const BenchResult result =
+        bench_step({.model = "sd1", .method = "lora", .tiny = true, .steps = 2, .settings = {{"method.algo", algo}}}, silent);
+    EXPECT_TRUE(std::isfinite(result.first_loss) && result.first_loss > 0) << algo;
   }
-  EXPECT_NE(test::error_message([&] {
-              bench_step({.model = "sd1", .method = "lora", .algo = adapters::Algorithm::ia3, .dora = true, .tiny = true}, silent);
-            }).find("dora"), std::string::npos);
+  const auto refused = [&](const char* key, const char* value) {
+    return test::error_message([&] {
+      bench_step({.model = "sd1", .method = "lora", .tiny = true, .settings = {{"method.algo", "ia3"}, {key, value}}}, silent);
+    });
+  };
+  test::expect_contains(refused("method.dora", "true"), {"dora"});
+  test::expect_contains(refused("method.rang", "4"), {"rank"});
 }
 
 // Two products backward where all weights train, one where none does.

@@ -28,6 +28,26 @@ TEST(RunConfigTest, RulesAcrossFieldsNameTheFieldsAndARemedy) {
                   {"schedule.warmup_steps", "schedule.warmup_fraction"});
 }
 
+TEST(RunConfigTest, RulesOfUpdatesDuringTheBackwardPassHold) {
+  expect_contains(refusal([](RunConfig& c) { c.stochastic_rounding = true; }), {"stochastic_rounding", "dtype = \"bfloat16\""});
+  const auto with = [](const std::function<void(RunConfig&)>& change) {
+    return refusal([&](RunConfig& c) {
+      c.fused_backward_pass = true;
+      c.clip_by = optim::ClipBy::tensor_norm;
+      change(c);
+    });
+  };
+  RunConfig right = test::tiny_run("folder");
+  right.fused_backward_pass = true;
+  right.clip = 0;
+  EXPECT_NO_THROW(validate(right));
+  expect_contains(with([](RunConfig& c) { c.clip_by = optim::ClipBy::norm; }), {"fused_backward_pass", "clip_by", "clip = 0"});
+  expect_contains(with([](RunConfig& c) { c.accumulate = 2; }), {"accumulate = 1"});
+  expect_contains(with([](RunConfig& c) { c.not_finite = NotFinite::skip; }), {"not_finite = \"roll_back\""});
+  expect_contains(with([](RunConfig& c) { c.lanes = 2; }), {"lanes"});
+  expect_contains(with([](RunConfig& c) { c.optimizer = optim::ProdigyConfig{}; }), {"optimizer.type", "adamw"});
+}
+
 TEST(RunConfigTest, RulesOfTheObjectiveHold) {
   expect_contains(refusal([](RunConfig& c) { c.objective.noise_offset_random = true; }),
                   {"objective.noise_offset_random", "objective.noise_offset "});

@@ -145,6 +145,26 @@ TEST_F(ImportTest, ATomlOfKohyaArrivesWhateverItsSections) {
   EXPECT_NE(reason_for(imported, "slice_p"), "");
 }
 
+TEST_F(ImportTest, WhatSavesMemoryWithWholeNetworksArrives) {
+  const std::string top = "pretrained_model_name_or_path = \"m\"\ntrain_data_dir = \"p\"\nmax_grad_norm = 0.5\n"
+                          "full_bf16 = true\nfused_backward_pass = true\n";
+  const RunConfig whole = import("whole.toml", top + "mixed_precision = \"bf16\"\n").config;
+  EXPECT_TRUE(whole.stochastic_rounding && whole.fused_backward_pass);
+  EXPECT_EQ(whole.clip_by, optim::ClipBy::tensor_norm);
+  EXPECT_DOUBLE_EQ(whole.clip, 0.5);
+  EXPECT_NO_THROW(validate(whole));
+  const Imported exact = import("exact.toml", top + "mixed_precision = \"no\"\n");
+  EXPECT_FALSE(exact.config.stochastic_rounding);
+  EXPECT_NE(reason_for(exact, "full_bf16"), "");
+  const Imported adapter = import("adapter.toml", top + "mixed_precision = \"bf16\"\nnetwork_module = \"networks.lora\"\n");
+  EXPECT_FALSE(adapter.config.stochastic_rounding || adapter.config.fused_backward_pass);
+  EXPECT_NE(reason_for(adapter, "fused_backward_pass"), "");
+  const RunConfig one = import("whole.json", R"({"training_method": "FINE_TUNE", "base_model_name": "m", "train_dtype": "BFLOAT_16",
+    "concepts": [{"path": "p"}], "optimizer": {"optimizer": "ADAMW", "stochastic_rounding": true, "fused_back_pass": true}})")
+                            .config;
+  EXPECT_TRUE(one.stochastic_rounding && one.fused_backward_pass);
+}
+
 TEST_F(ImportTest, TheGuisJsonArrives) {
   const Imported imported =
       import("gui.json", R"({"pretrained_model_name_or_path": "m", "train_data_dir": "p", "LoRA_type": "Standard",

@@ -55,12 +55,13 @@ TEST(LayerRulesTest, ARateChangesTheStepOfItsLayersAlone) {
     std::get<DiffusionMethod>(config.method).layers[0].lr = rate;
     const auto method = make_diffusion_method(config, test::tiny_model());
     Learner learner(config, *method);
+    learner.begin(0);
     std::map<std::string, Tensor> before;
     for (const Trainable& trainable : learner.trainables()) {
       before[trainable.name] = trainable.place->detach().clone();
       trainable.place->mutable_grad() = at::ones_like(*trainable.place);
     }
-    learner.update(0);
+    learner.update();
     std::map<std::string, double> distances;
     for (const Trainable& trainable : learner.trainables()) {
       distances[trainable.name] = (before[trainable.name] - *trainable.place).mean().item<double>();
@@ -81,12 +82,13 @@ TEST(LayerRulesTest, LayersTrainBetweenTheirSteps) {
   const auto method = make_diffusion_method(config, test::tiny_model());
   Learner learner(config, *method);
   for (int64_t step = 0; step < 4; ++step) {
+    learner.begin(step);
     std::map<std::string, Tensor> before;
     for (const Trainable& trainable : learner.trainables()) {
       before[trainable.name] = trainable.place->detach().clone();
       trainable.place->mutable_grad() = at::ones_like(*trainable.place);
     }
-    learner.update(step);
+    learner.update();
     for (const Trainable& trainable : learner.trainables()) {
       const bool text = trainable.name.starts_with("text_model.");
       EXPECT_EQ(at::equal(before[trainable.name], trainable.place->detach()), text ? step >= 2 : step < 1)

@@ -23,8 +23,15 @@ class TwoTensors : public Method {
   Tensor weight, bias;
 };
 
-RunConfig learner_config() {
+/// How the trained weights are held.
+struct Weights {
+  at::ScalarType dtype;
+  bool rounds;  // at random, without a float32 half
+};
+
+RunConfig learner_config(bool rounds = false) {
   RunConfig config;
+  config.stochastic_rounding = rounds;
   config.steps = 20;
   config.clip = 0.5;
   config.optimizer = optim::AdamWConfig{.lr = 1e-2};
@@ -43,15 +50,16 @@ void give_gradients(TwoTensors& method, int64_t step) {
 }
 
 StepStats step(TwoTensors& method, Learner& learner, int64_t k) {
+  learner.begin(k);
   give_gradients(method, k);
-  return learner.update(k);
+  return learner.update();
 }
 
-class LearnerTest : public ::testing::TestWithParam<at::ScalarType> {};
+class LearnerTest : public ::testing::TestWithParam<Weights> {};
 
 TEST_P(LearnerTest, AStateGoesOnBitForBitInANewProcess) {
-  const RunConfig config = learner_config();
-  TwoTensors method(GetParam()), resumed(GetParam());
+  const RunConfig config = learner_config(GetParam().rounds);
+  TwoTensors method(GetParam().dtype), resumed(GetParam().dtype);
   Learner learner(config, method);
   for (int64_t k = 0; k < 4; ++k) step(method, learner, k);
   // Through a file, as a checkpoint goes.
@@ -77,23 +85,24 @@ TEST_P(LearnerTest, AStateGoesOnBitForBitInANewProcess) {
 
 TEST_P(LearnerTest, AGradientThatIsNotFiniteChangesNothingAndIsNamedWithItsStep) {
   for (const float bad : {NAN, INFINITY}) {
-    TwoTensors method(GetParam());
-    const RunConfig config = learner_config();
+    TwoTensors method(GetParam().dtype);
+    const RunConfig config = learner_config(GetParam().rounds);
     Learner learner(config, method);
     step(method, learner, 0);
     std::vector<Tensor> before;
     for (const auto& [name, tensor] : learner.state()) before.push_back(tensor.clone());
+    learner.begin(1);
     give_gradients(method, 1);
     method.bias.mutable_grad()[2] = bad;
-    test::expect_contains(test::error_message([&] { learner.update(1); }), {"step 2", "'a.bias'", "optimizer.lr"});
+    test::expect_contains(test::error_message([&] { learner.update(); }), {"step 2", "'a.bias'", "optimizer.lr"});
     const auto after = learner.state();
     for (size_t i = 0; i < after.size(); ++i) EXPECT_TRUE(at::equal(after[i].second, before[i])) << after[i].first;
   }
 }
 
 TEST_P(LearnerTest, UpdatesFollowTheScheduleAndClearTheGradients) {
-  TwoTensors method(GetParam());
-  const RunConfig config = learner_config();
+  TwoTensors method(GetParam().dtype);
+  const RunConfig config = learner_config(GetParam().rounds);
   Learner learner(config, method);
   const Tensor before = method.weight.detach().clone();
   const StepStats first = step(method, learner, 0);
@@ -105,14 +114,14 @@ TEST_P(LearnerTest, UpdatesFollowTheScheduleAndClearTheGradients) {
 }
 
 TEST_P(LearnerTest, AveragesStandInForTheWeightsAndSettleForGood) {
-  TwoTensors method(GetParam());
-  const RunConfig config = learner_config();
+  TwoTensors method(GetParam().dtype);
+  const RunConfig config = learner_config(GetParam().rounds);
   Learner learner(config, method);
   for (int64_t k = 0; k < 5; ++k) step(method, learner, k);
   const Tensor average = learner.params()[0].ema.clone(), trained = method.weight.detach().clone();
   {
     const auto swapped = learner.averaged();
-    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam())));
+    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam().dtype)));
   }
   EXPECT_TRUE(at::equal(method.weight, trained));
   learner.settle();
@@ -121,25 +130,78 @@ TEST_P(LearnerTest, AveragesStandInForTheWeightsAndSettleForGood) {
 }
 
 TEST_P(LearnerTest, AnOptimizerThatAveragesByItselfIsDrawnAndSavedByItsAverage) {
-  TwoTensors method(GetParam());
-  RunConfig config = learner_config();
+  TwoTensors method(GetParam().dtype);
+  RunConfig config = learner_config(GetParam().rounds);
   config.optimizer = optim::ScheduleFreeConfig{.lr = 1e-2};
   test::expect_contains(test::error_message([&] { Learner(config, method); }), {"ema.enabled", "averages the weights by itself"});
   config.ema.enabled = false;
   Learner learner(config, method);
   for (int64_t k = 0; k < 5; ++k) step(method, learner, k);
   const Tensor average = learner.params()[0].ema.clone(), trained = method.weight.detach().clone();
-  EXPECT_FALSE(at::equal(average.to(GetParam()), trained));
+  EXPECT_FALSE(at::equal(average.to(GetParam().dtype), trained));
   {
     const auto swapped = learner.averaged();
-    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam())));
+    EXPECT_TRUE(at::equal(method.weight, average.to(GetParam().dtype)));
   }
   EXPECT_TRUE(at::equal(method.weight, trained));
   learner.settle();
   EXPECT_TRUE(at::equal(method.weight, average));
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, LearnerTest, ::testing::Values(at::kFloat, at::kBFloat16));
+INSTANTIATE_TEST_SUITE_P(Dtypes, LearnerTest,
+                         ::testing::Values(Weights{at::kFloat, false}, Weights{at::kBFloat16, false}, Weights{at::kBFloat16, true}));
+
+/// One step through the graph, as a run takes it.
+StepStats step_by_graph(TwoTensors& method, Learner& learner, int64_t k, double factor = 1) {
+  learner.begin(k);
+  const Tensor x = Rng(7).normal({4, 6}, Purpose::noise, static_cast<uint64_t>(k));
+  learner.backward(4, 1, [&](int64_t, int64_t) -> Loss {
+    const Tensor y = x.mm(method.weight.to(at::kFloat)) + method.bias.to(at::kFloat);
+    return {(y.square().mean() * factor), y.square().mean(1), {}};
+  });
+  return learner.update();
+}
+
+RunConfig fused_config(bool fused, bool rounds) {
+  RunConfig config = learner_config(rounds);
+  config.clip_by = optim::ClipBy::tensor_norm;
+  config.fused_backward_pass = fused;
+  return config;
+}
+
+TEST_P(LearnerTest, UpdatesDuringTheBackwardPassAreThoseAfterIt) {
+  TwoTensors first(GetParam().dtype), second(GetParam().dtype);
+  const RunConfig after = fused_config(false, GetParam().rounds), during = fused_config(true, GetParam().rounds);
+  Learner plain(after, first), fused(during, second);
+  for (int64_t k = 0; k < 6; ++k) {
+    const StepStats a = step_by_graph(first, plain, k), b = step_by_graph(second, fused, k);
+    EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-12 * a.grad_norm);
+    EXPECT_EQ(a.lr, b.lr);
+    EXPECT_FALSE(second.weight.grad().defined());
+  }
+  const auto expected = plain.state(), actual = fused.state();
+  ASSERT_EQ(expected.size(), actual.size());
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(at::equal(expected[i].second, actual[i].second)) << expected[i].first;
+}
+
+// Nothing is lost by a loss that is not finite; of a gradient, what came before it.
+TEST_P(LearnerTest, WhatIsNotFiniteIsFoundDuringTheBackwardPassToo) {
+  TwoTensors method(GetParam().dtype);
+  const RunConfig config = fused_config(true, GetParam().rounds);
+  Learner learner(config, method);
+  step_by_graph(method, learner, 0);
+  const Tensor before = method.weight.detach().clone();
+  learner.begin(1);
+  const Loss loss = learner.backward(4, 1, [&](int64_t, int64_t) -> Loss { return {method.weight.sum() * NAN, at::full({4}, NAN), {}}; });
+  EXPECT_TRUE(loss.value.isnan().item<bool>());
+  EXPECT_TRUE(at::equal(method.weight, before));
+  learner.forget_gradients();
+  // The root of 0 is finite, its slope is not.
+  learner.begin(1);
+  learner.backward(4, 1, [&](int64_t, int64_t) -> Loss { return {(method.bias * 0).sqrt().sum(), at::zeros({4}), {}}; });
+  test::expect_contains(test::error_message([&] { learner.update(); }), {"step 2", "'a.bias'", "last checkpoint"});
+}
+
 
 TEST(LearnerTest, AStateOfAnotherRunIsRefusedByName) {
   TwoTensors method;

@@ -11,16 +11,56 @@ namespace emulsion::optim {
 namespace {
 
 /// Pieces of this many elements stay in the nearest cache while several loops pass over them.
-constexpr int64_t kBlockSize = 2048;
+constexpr int64_t kBlockSize = 1024;
+static_assert(kBlockSize % kernels::kEightBitBlock == 0 && kChunkSize % kBlockSize == 0);
+
+/// A moment's memory: float32, or codes and their scales.
+struct Moments {
+  Moments(const Moment& moment, bool with_sign) : table(&eight_bit_table(with_sign)) {
+    if (moment.eight_bit()) {
+      codes = moment.values.mutable_data_ptr<uint8_t>();
+      scales = moment.scales.mutable_data_ptr<float>();
+    } else {
+      values = moment.values.mutable_data_ptr<float>();
+    }
+  }
+
+  /// n numbers from `at` on: their place, or `room` with what the codes stand for.
+  float* read(int64_t at, float* room, int64_t n) const {
+    if (values != nullptr) return values + at;
+    each_block(at, n, [&](int64_t from, int64_t many, float& scale) {
+      kernels::from_eight_bit(*table, codes + at + from, scale, room + from, many);
+    });
+    return room;
+  }
+  void write(int64_t at, const float* room, int64_t n) const {
+    if (values != nullptr) return;
+    each_block(at, n, [&](int64_t from, int64_t many, float& scale) {
+      scale = kernels::to_eight_bit(*table, room + from, codes + at + from, many);
+    });
+  }
+
+ private:
+  template <class F>
+  void each_block(int64_t at, int64_t n, const F& f) const {
+    constexpr int64_t kBlock = kernels::kEightBitBlock;
+    for (int64_t from = 0; from < n; from += kBlock) f(from, std::min(kBlock, n - from), scales[(at + from) / kBlock]);
+  }
+
+  const kernels::EightBitTable* table;
+  float *values = nullptr, *scales = nullptr;
+  uint8_t* codes = nullptr;
+};
 
 /// What the loops need to know of one tensor.
 struct Job {
-  kernels::AdamWFactors factors;
+  Job(const Moment& first, const Moment& second) : moment1(first, true), moment2(second, false) {}
+  kernels::AdamWFactors factors = {};
   Tensor grad;  // holds the memory
   const float* grad_float = nullptr;
   const uint16_t* grad_half = nullptr;
   float* master = nullptr;  // none: `copy`, with `low` or rounding at random, is the weight
-  float *moment1, *moment2;
+  Moments moment1, moment2;
   uint16_t *copy = nullptr, *low = nullptr;
   bool rounds = false;
   uint32_t rounding = 0;
@@ -78,24 +118,45 @@ void write_weight(const Job& job, int64_t at, const float* weight, int64_t n) {
 }
 
 void run_block(const Job& job, int64_t at, int64_t n) {
-  float converted[kBlockSize], borrowed[kBlockSize];
+  float converted[kBlockSize], borrowed[kBlockSize], first[kBlockSize], second[kBlockSize];
   if (job.grad_half != nullptr) kernels::from_bfloat16(job.grad_half + at, converted, n);
   const float* grad = job.grad_half != nullptr ? converted : job.grad_float + at;
   float* const weight = job.master != nullptr ? job.master + at : borrowed;
   if (job.master == nullptr) read_weight(job, at, weight, n);
-  kernels::adamw(job.factors, grad, weight, job.moment1 + at, job.moment2 + at, n);
+  float *const moment1 = job.moment1.read(at, first, n), *const moment2 = job.moment2.read(at, second, n);
+  kernels::adamw(job.factors, grad, weight, moment1, moment2, n);
+  job.moment1.write(at, moment1, n);
+  job.moment2.write(at, moment2, n);
   if (job.copy != nullptr) write_weight(job, at, weight, n);
   if (job.ema != nullptr) kernels::lerp(weight, job.ema + at, job.ema_weight, n);
 }
 
+/// The moment in float32, with the weight's strides.
+Tensor read(const Moment& moment, const Tensor& weight, bool with_sign) {
+  if (!moment.eight_bit()) return moment.values;
+  return read_eight_bit(moment, weight.numel(), with_sign).as_strided(weight.sizes(), weight.strides());
+}
+
+void write(const Moment& moment, const Tensor& values, bool with_sign) {
+  if (moment.eight_bit()) write_eight_bit(moment, values.as_strided({values.numel()}, {1}), with_sign);
+}
+
+/// Both by their names in a state, after the parameter's.
+NamedTensors tensors_of(const Moment& moment1, const Moment& moment2) {
+  NamedTensors all = {{".exp_avg", moment1.values}, {".exp_avg_sq", moment2.values}};
+  if (moment1.eight_bit()) all.insert(all.end(), {{".exp_avg.scale", moment1.scales}, {".exp_avg_sq.scale", moment2.scales}});
+  return all;
+}
+
 }  // namespace
 
-AdamW::AdamW(const AdamWConfig& config, std::vector<Param> params)
+AdamW::AdamW(const AdamWConfig& config, std::vector<Param> params, int64_t eight_bit_from)
     : Optimizer(std::move(params)), config_(config) {
   const at::NoGradGuard no_grad;
   for (const Param& param : params_) {
-    const Tensor zeros = zeros_for(param);
-    slots_.push_back({zeros, zeros.clone(), 0});
+    const int64_t n = held(param).numel();
+    const auto zeros = [&] { return n < eight_bit_from ? Moment{zeros_for(param), {}} : eight_bit_zeros(n, held(param).device()); };
+    slots_.push_back({zeros(), zeros(), 0});
   }
 }
 
@@ -119,12 +180,10 @@ void AdamW::step_on_cpu(double lr, double grad_scale, double ema_decay) {
     const Param& param = params_[i];
     const Slot& slot = slots_[i];
     if (!param.grad.defined() || !held(param).is_cpu()) continue;
-    Job job;
+    Job job(slot.moment1, slot.moment2);
     job.factors = factors_of(config_, param, slot.steps, lr, grad_scale);
     set_grad(job, aligned(param.grad, param));
     if (param.master.defined()) job.master = param.master.mutable_data_ptr<float>();
-    job.moment1 = slot.moment1.mutable_data_ptr<float>();
-    job.moment2 = slot.moment2.mutable_data_ptr<float>();
     if (param.copy.defined()) job.copy = static_cast<uint16_t*>(param.copy.mutable_data_ptr());
     if (param.low.defined()) job.low = static_cast<uint16_t*>(param.low.mutable_data_ptr());
     job.rounds = param.rounds;
@@ -150,10 +209,13 @@ void AdamW::step_with_aten(size_t i, double lr, double grad_scale, double ema_de
   const BorrowedMaster master(param);
   const kernels::AdamWFactors f = factors_of(config_, param, slot.steps, lr, grad_scale);
   const Tensor grad = param.grad.to(at::kFloat) * grad_scale;
-  slot.moment1.lerp_(grad, 1 - config_.beta1);
-  slot.moment2.mul_(config_.beta2).addcmul_(grad, grad, 1 - config_.beta2);
-  const Tensor denominator = (slot.moment2.sqrt() / f.root2).add_(config_.eps);
-  param.master.mul_(f.keep).addcdiv_(slot.moment1, denominator, -f.step_size);
+  const Tensor average = read(slot.moment1, param.master, true), squares = read(slot.moment2, param.master, false);
+  average.lerp_(grad, 1 - config_.beta1);
+  squares.mul_(config_.beta2).addcmul_(grad, grad, 1 - config_.beta2);
+  const Tensor denominator = (squares.sqrt() / f.root2).add_(config_.eps);
+  param.master.mul_(f.keep).addcdiv_(average, denominator, -f.step_size);
+  write(slot.moment1, average, true);
+  write(slot.moment2, squares, false);
   follow(param, ema_decay);
 }
 
@@ -161,8 +223,9 @@ NamedTensors AdamW::state() const {
   NamedTensors state;
   Tensor steps = at::empty({static_cast<int64_t>(slots_.size())}, at::kLong);
   for (size_t i = 0; i < slots_.size(); ++i) {
-    state.emplace_back(params_[i].name + ".exp_avg", slots_[i].moment1);
-    state.emplace_back(params_[i].name + ".exp_avg_sq", slots_[i].moment2);
+    for (const auto& [name, tensor] : tensors_of(slots_[i].moment1, slots_[i].moment2)) {
+      state.emplace_back(params_[i].name + name, tensor);
+    }
     steps.mutable_data_ptr<int64_t>()[i] = slots_[i].steps;
   }
   state.emplace_back("steps", steps);
@@ -175,9 +238,9 @@ void AdamW::load_state(const NamedTensors& state) {
                            .to(at::kCPU, at::kLong)
                            .contiguous();
   for (size_t i = 0; i < slots_.size(); ++i) {
-    const at::IntArrayRef shape = held(params_[i]).sizes();
-    slots_[i].moment1.copy_(reader.get(params_[i].name + ".exp_avg", shape));
-    slots_[i].moment2.copy_(reader.get(params_[i].name + ".exp_avg_sq", shape));
+    for (auto& [name, tensor] : tensors_of(slots_[i].moment1, slots_[i].moment2)) {
+      tensor.copy_(reader.get(params_[i].name + name, tensor.sizes()));
+    }
     slots_[i].steps = steps.const_data_ptr<int64_t>()[i];
   }
 }

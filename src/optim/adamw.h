@@ -1,12 +1,14 @@
-// AdamW in one pass over memory: gradient scale, weight decay, moments, update, low-precision copy,
-// moving average.
+// AdamW in one pass over memory: gradient scale, weight decay, moments (float32 or 8 bits), update, the bfloat16 weight, moving
+// average.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/tensor.h"
 #include "optim/config_fields.h"
+#include "optim/eight_bit.h"
 #include "optim/optimizer.h"
 
 namespace emulsion::optim {
@@ -32,23 +34,26 @@ struct AdamWConfig {
   }
 };
 
-/// Numbers as torch.optim.AdamW (single tensor, float32).
+/// Numbers as torch.optim.AdamW (single tensor, float32); with moments in 8 bits as bitsandbytes' AdamW8bit.
 class AdamW : public Optimizer {
  public:
-  /// Starts with moments of 0.
-  AdamW(const AdamWConfig& config, std::vector<Param> params);
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+  /// Starts with moments of 0, in 8 bits for parameters of at least `eight_bit_from` numbers.
+  AdamW(const AdamWConfig& config, std::vector<Param> params, int64_t eight_bit_from = kNever);
 
   const AdamWConfig& config() const { return config_; }
 
   void step(double lr, double grad_scale = 1, double ema_decay = 0) override;
 
-  /// "<name>.exp_avg", "<name>.exp_avg_sq" (float32) and "steps" (int64, one per parameter).
+  /// "<name>.exp_avg", "<name>.exp_avg_sq" (float32; or uint8 with "<name>.exp_avg.scale", ...) and "steps" (int64, one per
+  /// parameter).
   NamedTensors state() const override;
   void load_state(const NamedTensors& state) override;
 
  private:
   struct Slot {
-    Tensor moment1, moment2;  // strides of the master
+    Moment moment1, moment2;
     int64_t steps = 0;
   };
   void step_on_cpu(double lr, double grad_scale, double ema_decay);

@@ -15,6 +15,15 @@ std::unique_ptr<Optimizer> made(const Config& config, std::vector<Param> params)
 std::unique_ptr<Optimizer> made(const AdamWConfig& config, std::vector<Param> params) {
   return std::make_unique<AdamW>(config, std::move(params));
 }
+std::unique_ptr<Optimizer> made(const AdamW8bitConfig& config, std::vector<Param> params) {
+  const AdamWConfig same{.lr = config.lr,
+                         .beta1 = config.beta1,
+                         .beta2 = config.beta2,
+                         .eps = config.eps,
+                         .weight_decay = config.weight_decay,
+                         .decay_norms_and_biases = config.decay_norms_and_biases};
+  return std::make_unique<AdamW>(same, std::move(params), config.least_size);
+}
 std::unique_ptr<Optimizer> made(const ProdigyConfig& config, std::vector<Param> params) {
   return std::make_unique<Prodigy>(config, std::move(params));
 }

@@ -1,5 +1,7 @@
 #include "optim/kernel_loops.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -79,6 +81,32 @@ EMULSION_CLONES void to_bfloat16_at_random(const float* __restrict value, uint16
     std::memcpy(&word, value + i, sizeof word);
     bits[i] = static_cast<uint16_t>((word + (x & 0xFFFF)) >> 16);
   }
+}
+
+EMULSION_CLONES void from_eight_bit(const EightBitTable& table, const uint8_t* __restrict codes, float scale,
+                                    float* __restrict value, int64_t n) {
+  const float* const numbers = table.numbers.data();
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) value[i] = numbers[codes[i]] * scale;
+}
+
+EMULSION_CLONES float to_eight_bit(const EightBitTable& table, const float* __restrict value, uint8_t* __restrict codes, int64_t n) {
+  float scale = 0;
+#pragma omp simd reduction(max : scale)
+  for (int64_t i = 0; i < n; ++i) scale = std::max(scale, std::fabs(value[i]));
+  const float inverse = 1 / std::max(scale, kLeastScale);
+  const int32_t* const nearest = table.nearest.data();
+  const float* const limits = table.limits.data();
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = value[i] * inverse, size = std::min(std::fabs(x), 1.0F);
+    const int32_t negative = x < 0;
+    const int32_t cell = std::max((std::bit_cast<int32_t>(size) >> 16) - EightBitTable::kFirstCell, 0);
+    const int32_t code = nearest[negative * EightBitTable::kCells + cell];
+    const int32_t farther = size > limits[negative * 256 + code];
+    codes[i] = static_cast<uint8_t>(code + farther * (1 - 2 * negative));
+  }
+  return scale;
 }
 
 /// Reads four places at once: one stream alone leaves half of the memory's speed unused.

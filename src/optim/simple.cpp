@@ -54,45 +54,6 @@ Tensor orthogonal(const Tensor& x, int64_t iterations) {
   return (tall ? y.t() : y).contiguous();
 }
 
-constexpr int64_t kBlock = 256;  // numbers that share a scale
-
-/// The 256 numbers of the dynamic 8-bit type: 1 to 7 bits of fraction, the fewer the smaller the number (Dettmers 2015,
-/// arXiv:1511.04561).
-Tensor eight_bit_numbers(bool with_sign) {
-  std::vector<Tensor> parts = {at::zeros({1}), at::ones({1})};
-  for (int64_t i = 0; i < 7; ++i) {
-    const Tensor bounds = at::linspace(0.1, 1, (int64_t{1} << (i + (with_sign ? 0 : 1))) + 1);
-    const Tensor middles = (bounds.slice(0, 0, -1) + bounds.slice(0, 1)) / 2 * std::pow(10.0, static_cast<double>(i - 6));
-    parts.push_back(middles);
-    if (with_sign) parts.push_back(-middles);
-  }
-  return std::get<0>(at::cat(parts).sort());
-}
-
-const Tensor& numbers_of(bool with_sign) {
-  static const Tensor kSigned = eight_bit_numbers(true), kUnsigned = eight_bit_numbers(false);
-  return with_sign ? kSigned : kUnsigned;
-}
-
-/// The float32 numbers [n] that a slot holds in 8 bits; zeros at first. `like`: [n], for size and place.
-Tensor read_blocks(Slot& slot, const std::string& name, const Tensor& like, bool with_sign) {
-  const int64_t blocks = (like.numel() + kBlock - 1) / kBlock;
-  const bool fresh = !slot.tensors.contains(name);
-  const Tensor codes = slot.get(name, like, {blocks, kBlock}, at::kByte), scales = slot.get(name + ".scale", like, {blocks});
-  if (fresh) return at::zeros_like(like);
-  const Tensor numbers = numbers_of(with_sign).to(like.device());
-  return (numbers.index({codes.to(at::kLong)}) * scales.unsqueeze(1)).flatten().slice(0, 0, like.numel());
-}
-
-void write_blocks(Slot& slot, const std::string& name, const Tensor& values, bool with_sign) {
-  const Tensor numbers = numbers_of(with_sign).to(values.device());
-  const Tensor middles = (numbers.slice(0, 0, -1) + numbers.slice(0, 1)) / 2;
-  Tensor &codes = slot.tensors.at(name), &scales = slot.tensors.at(name + ".scale");
-  const Tensor blocks = at::constant_pad_nd(values, {0, codes.numel() - values.numel()}).view({-1, kBlock});
-  scales.copy_(blocks.abs().amax(1));
-  codes.copy_(at::bucketize((blocks * scales.clamp_min(1e-38).reciprocal().unsqueeze(1)).clamp_(-1, 1), middles));
-}
-
 double adafactor_rate(const AdafactorConfig& config, const Slot& slot, double rate, const Tensor& weight) {
   if (config.relative_step) {
     const auto step = static_cast<double>(slot.steps);
@@ -103,9 +64,9 @@ double adafactor_rate(const AdafactorConfig& config, const Slot& slot, double ra
 
 }  // namespace
 
-Tensor& Slot::get(const std::string& name, const Tensor& weight, at::IntArrayRef shape, at::ScalarType dtype) {
+Tensor& Slot::get(const std::string& name, const Tensor& weight, at::IntArrayRef shape) {
   Tensor& tensor = tensors[name];
-  if (!tensor.defined()) tensor = at::zeros(shape, weight.options().dtype(dtype));
+  if (!tensor.defined()) tensor = at::zeros(shape, weight.options());
   return tensor;
 }
 
@@ -205,22 +166,6 @@ void update(const StableAdamWConfig& config, Param& param, const Tensor& grad, S
   weight.addcdiv_(average, squares.sqrt().add_(config.eps), -rate);
 }
 
-template <>
-void update(const AdamW8bitConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
-  Tensor& weight = param.master;
-  if (param.decays) weight.mul_(1 - rate * config.weight_decay);
-  if (weight.numel() < config.least_size) {
-    weight.sub_(adam_step(config, slot.like("exp_avg", weight), slot.like("exp_avg_sq", weight), grad, slot.steps), rate);
-    return;
-  }
-  // Blocks run through the memory, whatever the order of the dimensions.
-  const Tensor in_memory = weight.as_strided({weight.numel()}, {1}), gradient = grad.as_strided({grad.numel()}, {1});
-  Tensor average = read_blocks(slot, "exp_avg", in_memory, true), squares = read_blocks(slot, "exp_avg_sq", in_memory, false);
-  in_memory.sub_(adam_step(config, average, squares, gradient, slot.steps), rate);
-  write_blocks(slot, "exp_avg", average, true);
-  write_blocks(slot, "exp_avg_sq", squares, false);
-}
-
 /// Jordan et al. 2024, https://kellerjordan.github.io/posts/muon: a convolution is a matrix [out, in kh kw].
 template <>
 void update(const MuonConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
@@ -279,7 +224,6 @@ template class Simple<AdafactorConfig>;
 template class Simple<CameConfig>;
 template class Simple<AdanConfig>;
 template class Simple<StableAdamWConfig>;
-template class Simple<AdamW8bitConfig>;
 template class Simple<MuonConfig>;
 
 }  // namespace emulsion::optim

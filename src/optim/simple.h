@@ -14,7 +14,7 @@ struct Slot {
   int64_t steps = 0;
 
   /// The tensor of that name, zeros of that shape at first, where the weight is.
-  Tensor& get(const std::string& name, const Tensor& weight, at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
+  Tensor& get(const std::string& name, const Tensor& weight, at::IntArrayRef shape);
   /// One of the weight's shape.
   Tensor& like(const std::string& name, const Tensor& weight);
 };
@@ -23,7 +23,7 @@ struct Slot {
 template <class Config>
 void update(const Config& config, Param& param, const Tensor& grad, Slot& slot, double rate);
 
-/// SGD, Lion, Adafactor, CAME, Adan, StableAdamW, AdamW in 8 bits, Muon.
+/// SGD, Lion, Adafactor, CAME, Adan, StableAdamW, Muon.
 template <class Config>
 class Simple : public Optimizer {
  public:

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "core/random.h"
 #include "io/safetensors.h"
+#include "optim/eight_bit.h"
 #include "support/support.h"
 
 namespace emulsion::optim {
@@ -120,6 +121,32 @@ TEST(OptimizersTest, EightBitAveragesAreThoseOfBitsandbytes) {
     int64_t bytes = 0;
     for (const auto& [name, tensor] : optimizer->state()) bytes += tensor.nbytes();
     EXPECT_LT(bytes, 2.1 * 4400 + 64 * 4 + 512);
+  }
+}
+
+// Every float32 between the numbers: their bounds, what lies beside these, and 100,000 others.
+TEST(OptimizersTest, TheShortWayToEightBitsEndsAtTheNearestNumber) {
+  for (const bool with_sign : {true, false}) {
+    const kernels::EightBitTable& table = eight_bit_table(with_sign);
+    const Tensor numbers = at::tensor(at::ArrayRef<float>(table.numbers.data(), table.numbers.size()));
+    const Tensor bounds = (numbers.slice(0, 0, -1) + numbers.slice(0, 1)) / 2;
+    Tensor values = at::cat({at::ones({1}), numbers, bounds, at::nextafter(bounds, at::ones({1})), at::nextafter(bounds, -at::ones({1})),
+                             Rng(1).normal({50'000}, Purpose::noise).clamp(-1, 1),
+                             at::pow(10, Rng(2).normal({50'000}, Purpose::noise).mul(3).clamp(-8, 0))});
+    if (!with_sign) values.abs_();
+    for (int64_t at = 0; at < values.numel(); at += 255) {  // one place of a block for the scale
+      const Tensor block = at::cat({at::ones({1}), values.slice(0, at, at + 255)});
+      Tensor fast = at::empty_like(block, at::kByte);
+      EXPECT_EQ(kernels::to_eight_bit(table, block.const_data_ptr<float>(), fast.data_ptr<uint8_t>(), block.numel()), 1);
+      ASSERT_TRUE(at::equal(fast.to(at::kLong), at::bucketize(block, bounds))) << with_sign << " " << at;
+    }
+    const Tensor some = Rng(3).normal({1000}, Purpose::noise).mul(with_sign ? 3 : 0.3).abs_();
+    const Moment moment = eight_bit_zeros(1000, at::kCPU);
+    write_eight_bit(moment, some, with_sign);
+    EXPECT_TRUE(test::close(read_eight_bit(moment, 1000, with_sign), some, 0.02)) << with_sign;
+    float read[kernels::kEightBitBlock];
+    kernels::from_eight_bit(table, moment.values.const_data_ptr<uint8_t>() + 256, moment.scales[1].item<float>(), read, 256);
+    EXPECT_TRUE(at::equal(at::from_blob(read, {256}), read_eight_bit(moment, 1000, with_sign).slice(0, 256, 512))) << with_sign;
   }
 }
 

@@ -41,10 +41,11 @@ Tensor lokr_update(const AdapterParts& p, const Tensor& w) {
   return at::kron(small, large.flatten(1)).reshape({out, -1}).view(w.sizes());  // [out, in kh kw]
 }
 
+/// (W a1) a2, whose products are thin, in the place of W (a1 a2).
 Tensor glora_update(const AdapterParts& p, const Tensor& w) {
-  const Tensor a = at::mm(p.need("a1.weight").flatten(1), p.need("a2.weight").flatten(1));
+  const Tensor down = at::einsum("oi...,ir->or...", {w, p.need("a1.weight").flatten(1)});
   const Tensor b = at::mm(p.need("b1.weight").flatten(1), p.need("b2.weight").flatten(1));
-  return at::einsum("oi...,ij->oj...", {w, a}) + b.reshape(w.sizes());
+  return at::einsum("or...,rj->oj...", {down, p.need("a2.weight").flatten(1)}) + b.reshape(w.sizes());
 }
 
 Tensor full_update(const AdapterParts& p, const Tensor& w) {

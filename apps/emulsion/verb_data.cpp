@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "data/buckets.h"
 #include "data/index.h"
+#include "data/picture_checks.h"
 #include "io/jsonl.h"
 #include "terminal.h"
 #include "text.h"
@@ -116,7 +117,7 @@ void check(const Arguments& arguments) {
   config.sources.emplace_back().path = arguments.folder;
   data::validate(config);
   data::Index index = data::scan(config);
-  if (!arguments.quick) data::check_pictures(index, *make_reporter(arguments.json));
+  if (!arguments.quick) data::PictureChecks().run(index, *make_reporter(arguments.json));
   EMULSION_CHECK(!index.samples.empty(), format,
                  "{}: expected pictures that can be read, got {} that cannot, e.g. {}",
                  arguments.folder, index.problems.size(), data::to_string(index.problems.front()));

@@ -2,12 +2,8 @@
 
 #include <fmt/ranges.h>
 
-#include <atomic>
-#include <set>
-#include <thread>
 
 #include "core/error.h"
-#include "core/stop.h"
 #include "data/captions.h"
 #include "data/masks.h"
 #include "io/hash.h"
@@ -247,46 +243,6 @@ Index scan(const DataConfig& config) {
   }
   if (config.sources.size() > 1) qualify_ids(config, index, ends);
   return index;
-}
-
-void check_pictures(Index& index, Reporter& reporter, int threads) {
-  const size_t count = index.samples.size();
-  std::vector<std::string> failures(count);
-  std::atomic<size_t> next = 0, done = 0;
-  std::atomic<bool> stopped = false;
-  Progress progress(reporter, "Checking pictures", static_cast<int64_t>(count), "pictures");
-  const auto work = [&](bool caller) {
-    for (size_t i; !stopped && (i = next++) < count;) {
-      try {
-        io::read_image(index.samples[i].path);
-        if (!index.samples[i].mask.empty()) read_mask(index.samples[i]);
-      } catch (const std::exception& error) {
-        failures[i] = error.what();
-      }
-      ++done;
-      if (!caller) continue;
-      progress.advance(static_cast<int64_t>(done));
-      if (stop_requested()) stopped = true;
-    }
-  };
-  {
-    std::vector<std::jthread> workers;
-    for (int t = 1; t < threads; ++t) workers.emplace_back(work, false);
-    work(true);
-  }
-  EMULSION_CHECK(!stopped, cancelled, "stopped while checking pictures; nothing was changed");
-  progress.advance(static_cast<int64_t>(count));
-  std::vector<Sample> good;
-  for (size_t i = 0; i < failures.size(); ++i) {
-    auto& sample = index.samples[i];
-    if (failures[i].empty()) {
-      good.push_back(std::move(sample));
-    } else {
-      index.problems.push_back({sample.path, sample.path.string(), failures[i],
-                                "picture left out; replace it, or delete it"});
-    }
-  }
-  index.samples = std::move(good);
 }
 
 std::string content_hash(const Sample& sample) { return io::sha256_file(sample.path); }

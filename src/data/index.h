@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "core/progress.h"
 #include "data/config.h"
 
 namespace emulsion::data {
@@ -58,10 +57,6 @@ struct Index {
 /// Throws: Error{not_found} if a source does not exist or holds no picture; Error{io}. Everything
 /// wrong with single files is a Problem, and the picture is left out.
 Index scan(const DataConfig& config);
-
-/// Decodes every picture in `threads` threads; those that fail move from samples to problems. Throws Error{cancelled} when the
-/// user wishes to stop; the index is then as it was.
-void check_pictures(Index& index, Reporter& reporter, int threads = 2);
 
 /// Lower-case hexadecimal SHA-256 of a picture's file: the first part of cache keys.
 std::string content_hash(const Sample& sample);

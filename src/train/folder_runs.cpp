@@ -103,6 +103,9 @@ std::vector<std::string> reasons_of(const BaseRun& wanted, const MethodPlan& pla
       fmt::format("learning rate {} falling to 0 by a cosine: {}", optim::learning_rate(config.optimizer),
                   small ? "a small model wants a higher one than a large one" : "what most people train this method at"),
       fmt::format("{}: {}", half ? "bfloat16" : "float32", numbers)};
+  if (config.fused_backward_pass) {
+    lines.push_back("the optimizer's averages in 8 bits, and gradients freed as they are used: half the memory");
+  }
   if (!config.priors.empty()) {
     lines.push_back(fmt::format("{} pictures of \"{}\" are drawn first, so that the class stays what it is",
                                 config.priors.front().count, wanted.class_prompt));
@@ -146,8 +149,10 @@ RunConfig run_on_base(const BaseRun& wanted, std::vector<std::string>& reasons) 
   config.steps = small ? std::clamp(count * plan.looks / config.batch_size, kFewestSmallSteps, kMostSmallSteps)
                        : std::clamp(count * plan.looks / config.batch_size, plan.fewest_steps, plan.most_steps);
   const double lr = small ? plan.small_lr : plan.lr;
-  if (wanted.method == "full" && !small) {
+  if (std::holds_alternative<DiffusionMethod>(config.method) && !small) {
     config.optimizer = optim::AdamW8bitConfig{.lr = lr};
+    config.fused_backward_pass = true;
+    config.clip_by = optim::ClipBy::tensor_norm;
   } else {
     config.optimizer = optim::AdamWConfig{.lr = lr, .beta2 = small ? 0.99 : 0.999};
   }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
+#include "data/picture_checks.h"
 #include "train/prior.h"
 #include "train/rehearsal.h"
 #include "train/trainer.h"
@@ -110,7 +111,8 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   const data::DataConfig pictures = classes.sources(options.dry_run);
   data::Index index = data::scan(pictures);
   // Also when the run goes on: which pictures there are decides the order of all batches.
-  data::check_pictures(index, reporter);
+  data::PictureChecks checks(std::filesystem::path(config.output) / config.name / "cache" / "checked");
+  checks.run(index, reporter);
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
   const data::BatchPlan plan(index, pictures, config.batch_size, static_cast<uint64_t>(config.seed));
@@ -134,6 +136,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   EMULSION_CHECK(!options.resume || folder.load_state(), not_found,
                  "[train] --resume: '{}' holds no checkpoint to go on from; leave --resume out to start", folder.path().string());
 
+  checks.save();
   if (!method) method = make_method(config);
   method->prepare(source, folder / "cache", reporter);
   trim_allocator();

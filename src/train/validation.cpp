@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
+#include "data/picture_checks.h"
 
 namespace emulsion::train {
 namespace {
@@ -38,7 +39,7 @@ struct Validation::Pictures {
 
   static data::Index found(const data::DataConfig& data, Reporter& reporter) {
     data::Index index = data::scan(data);
-    data::check_pictures(index, reporter);
+    data::PictureChecks().run(index, reporter);
     for (const data::Problem& problem : index.problems) reporter.note("left out of validation: " + to_string(problem));
     EMULSION_CHECK(!index.samples.empty(), not_found, "[validation] every picture was left out, see above");
     return index;

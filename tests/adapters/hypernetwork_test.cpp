@@ -10,9 +10,7 @@
 namespace emulsion::adapters {
 namespace {
 
-void expect_contains(const std::string& text, std::initializer_list<std::string> pieces) {
-  for (const std::string& piece : pieces) EXPECT_NE(text.find(piece), std::string::npos) << piece << " in: " << text;
-}
+using test::expect_contains;
 
 /// Two attentions of width 8, one of which looks at text of width 6.
 struct TinyAttentions {

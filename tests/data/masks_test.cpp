@@ -12,11 +12,8 @@
 namespace emulsion::data {
 namespace {
 
+using test::expect_contains;
 using test::TempFolder;
-
-void expect_contains(const std::string& text, std::initializer_list<std::string> pieces) {
-  for (const std::string& piece : pieces) EXPECT_NE(text.find(piece), std::string::npos) << text << "\n  lacks " << piece;
-}
 
 /// Red counts columns; the mask is that red.
 void write_column_mask(const std::filesystem::path& path, int64_t width, int64_t height) {

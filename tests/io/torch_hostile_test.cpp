@@ -79,14 +79,18 @@ TEST(TorchHostileTest, EachFileIsRefusedAndTheMessageSaysWhy) {
     write_quickly(path, files[i].bytes);
     const double before = thread_seconds();
     const std::string message = error_message([&] { open_tensor_file(path); });
-    if (!kSanitized) EXPECT_LT(thread_seconds() - before, 1) << message;
+    if (!kSanitized) {
+      EXPECT_LT(thread_seconds() - before, 1) << message;
+    }
     EXPECT_LT(message.size(), 2000u);
     for (const std::string& part : files[i].said) {
       EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks: " << part;
     }
     fs::remove(path);
   }
-  if (!kSanitized) EXPECT_LT(peak_megabytes(), 512 + 512) << "what LibTorch takes by itself, and 512 MB";
+  if (!kSanitized) {
+    EXPECT_LT(peak_megabytes(), 512 + 512) << "what LibTorch takes by itself, and 512 MB";
+  }
 }
 
 TEST(TorchHostileTest, TheByteOfAGlobalIsItsPlaceInTheFile) {

@@ -319,9 +319,9 @@ TEST(OptimizersTest, StepsTooSmallForBfloat16AddUpWhereTheyAreRoundedAtRandom) {
 
 TEST(OptimizersTest, OnlyOneFormOfAWeightIsTaken) {
   Param both{.name = "a", .master = at::ones({2}), .copy = at::ones({2}, at::kBFloat16), .low = at::zeros({2}, at::kShort)};
-  EXPECT_NE(test::error_message([&] { make_optimizer(AdamWConfig{}, {both}); }).find("a: expected one of a master"), std::string::npos);
+  test::expect_contains(test::error_message([&] { make_optimizer(AdamWConfig{}, {both}); }), {"a: expected one of a master"});
   Param none{.name = "b", .copy = at::ones({2}, at::kBFloat16)};
-  EXPECT_NE(test::error_message([&] { make_optimizer(AdamWConfig{}, {none}); }).find("b: expected one of a master"), std::string::npos);
+  test::expect_contains(test::error_message([&] { make_optimizer(AdamWConfig{}, {none}); }), {"b: expected one of a master"});
 }
 
 TEST(OptimizersTest, ScaledGradientsAreGradientsTimesTheScaleAndRatesAreTheParametersOwn) {

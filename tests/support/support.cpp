@@ -55,4 +55,10 @@ std::string error_message(const std::function<void()>& f) {
   return "";
 }
 
+void expect_contains(const std::string& text, std::initializer_list<std::string> pieces) {
+  for (const std::string& piece : pieces) {
+    EXPECT_NE(text.find(piece), std::string::npos) << "'" << piece << "' is not in: " << text;
+  }
+}
+
 }  // namespace emulsion::test

@@ -44,4 +44,7 @@ class TempFolder {
 /// The message of the Error that `f` throws; fails the test (and returns "") if it throws none.
 std::string error_message(const std::function<void()>& f);
 
+/// Fails the test for every piece that `text` lacks.
+void expect_contains(const std::string& text, std::initializer_list<std::string> pieces);
+
 }  // namespace emulsion::test

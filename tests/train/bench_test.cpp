@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "support/support.h"
-#include "train/tiny_runs.h"
 
 namespace emulsion::train {
 namespace {

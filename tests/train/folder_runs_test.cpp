@@ -50,6 +50,8 @@ TEST_F(BaseRunTest, ALargeModelIsTrainedAsItIsUsual) {
   const RunConfig full = chosen(wanted("large", "full"));
   EXPECT_TRUE(std::holds_alternative<optim::AdamW8bitConfig>(full.optimizer));
   EXPECT_TRUE(std::holds_alternative<DiffusionMethod>(full.method));
+  EXPECT_TRUE(full.fused_backward_pass);
+  EXPECT_NO_THROW(validate(full));
   EXPECT_TRUE(std::holds_alternative<HypernetworkMethod>(chosen(wanted("large", "hypernetwork")).method));
 }
 

@@ -60,10 +60,4 @@ inline std::unique_ptr<models::Part<models::UNet>> golden_unet() {
   return unet;
 }
 
-inline void expect_contains(const std::string& text, std::initializer_list<std::string> pieces) {
-  for (const std::string& piece : pieces) {
-    EXPECT_NE(text.find(piece), std::string::npos) << "'" << piece << "' is not in: " << text;
-  }
-}
-
 }  // namespace emulsion::test

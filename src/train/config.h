@@ -94,7 +94,7 @@ struct WordConfig {
     v("init", init,
       "Words whose vectors it begins with, repeated or cut to the number of vectors: \"dog\". Empty: random ones of the table's "
       "spread.");
-    v("lr", lr, "Times the learning rate.").above(0);
+    v("lr", lr, "Times the learning rate. Beside an adapter a word wants ten times its rate and more.").above(0);
   }
 };
 

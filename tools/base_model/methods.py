@@ -30,7 +30,7 @@ STYLE, WORD = "data/emoji/fluent", "zorkish"
 SUBJECT, NAME = "data/emoji/subject-2", "saxophone"
 TARGETS = '["unet.*.attn*.to_*", "unet.*.ff.net.*", "text_encoder.*.self_attn.*_proj", "text_encoder.*.mlp.fc*"]'
 LORA = f'type = "lora"\nrank = 16\nalpha = 16\ntargets = {TARGETS}\n'
-WORDS = f'[[method.words]]\ntoken = "{WORD}"\nvectors = 2\n'
+WORDS = f'[[method.words]]\ntoken = "{WORD}"\nvectors = 2\nlr = 10\n'
 
 
 def lora(extra="", lr=2e-3, **more):

@@ -5,6 +5,7 @@
 #include "nn/attention_tiled.h"
 #include "nn/direct_convolution.h"
 #include "nn/flops.h"
+#include "nn/gathered_convolution.h"
 #include "nn/param_store.h"
 #include "nn/winograd.h"
 
@@ -23,6 +24,7 @@ Tensor convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, in
   if (is_product(x, weight, stride, padding)) {
     return nn::linear(x.permute({0, 2, 3, 1}), weight.flatten(1), bias).permute({0, 3, 1, 2});
   }
+  if (fits_gathered_convolution(x, weight, stride, padding)) return gathered_convolution(x, weight, bias);
   if (fits_winograd(x, weight, stride, padding)) return winograd_convolution(x, weight, bias, default_tile_path(at::kFloat));
   if (fits_direct_convolution(x, weight, stride, padding)) {
     return direct_convolution(x, weight, bias, default_tile_path(at::kBFloat16));

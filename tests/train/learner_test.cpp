@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/device.h"
+#include "train/methods.h"
 #include "train/tiny_runs.h"
 #include "train/trainer.h"
 
@@ -202,6 +203,42 @@ TEST_P(LearnerTest, WhatIsNotFiniteIsFoundDuringTheBackwardPassToo) {
   test::expect_contains(test::error_message([&] { learner.update(); }), {"step 2", "'a.bias'", "last checkpoint"});
 }
 
+
+// A U-Net with its text encoder, blocks kept or computed again: whether gradients are used at the end or on the way changes no bit.
+TEST(LearnerTest, UpdatesOnTheWayAreTheSameThroughAWholeModel) {
+  const auto trained = [](GradientCheckpointing when, bool fused) {
+    RunConfig config = fused_config(fused, /*rounds=*/false);
+    config.method = DiffusionMethod{};
+    config.lanes = 1;
+    config.gradient_checkpointing = when;
+    models::Model model = test::tiny_model();
+    const int64_t channels = model.unet->net.config().in_channels, words = model.tokenizer->vocab_size();
+    const auto method = make_diffusion_method(config, std::move(model));
+    Learner learner(config, *method);
+    for (uint64_t k = 0; k < 3; ++k) {
+      DenoisingInputs inputs;
+      inputs.latents = Rng(1).normal({2, channels, 4, 4}, Purpose::latent, k);
+      inputs.noise = Rng(1).normal({2, channels, 4, 4}, Purpose::noise, k);
+      inputs.timesteps = at::tensor({int64_t{100}, int64_t{800}});
+      const Tensor ids = at::arange(2 * models::kClipLength, at::kLong).view({2, -1}).remainder(words);
+      learner.begin(static_cast<int64_t>(k));
+      learner.backward(2, 1, [&](int64_t, int64_t) { return method->replay(inputs, ids); });
+      learner.update();
+    }
+    NamedTensors state;
+    for (const auto& [name, tensor] : learner.state()) state.emplace_back(name, tensor.clone());
+    return state;
+  };
+  const NamedTensors kept = trained(GradientCheckpointing::never, false), again = trained(GradientCheckpointing::always, false);
+  const NamedTensors kept_fused = trained(GradientCheckpointing::never, true), again_fused = trained(GradientCheckpointing::always, true);
+  ASSERT_GT(kept.size(), 300u);
+  ASSERT_EQ(kept.size(), again_fused.size());
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const std::string& name = kept[i].first;
+    EXPECT_TRUE(at::equal(kept[i].second, kept_fused[i].second)) << name;
+    EXPECT_TRUE(at::equal(again[i].second, again_fused[i].second)) << name;
+  }
+}
 
 TEST(LearnerTest, AStateOfAnotherRunIsRefusedByName) {
   TwoTensors method;

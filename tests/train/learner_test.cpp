@@ -2,6 +2,8 @@
 #include <cmath>
 
 #include "core/device.h"
+#include "core/error.h"
+#include "train/gradient_taker.h"
 #include "train/methods.h"
 #include "train/tiny_runs.h"
 #include "train/trainer.h"
@@ -238,6 +240,22 @@ TEST(LearnerTest, UpdatesOnTheWayAreTheSameThroughAWholeModel) {
     EXPECT_TRUE(at::equal(kept[i].second, kept_fused[i].second)) << name;
     EXPECT_TRUE(at::equal(again[i].second, again_fused[i].second)) << name;
   }
+}
+
+TEST(GradientTakerTest, TakesEachGradientAndLetsErrorsOutAsTheyAre) {
+  Tensor x = at::ones({3}).set_requires_grad(true);
+  {
+    const GradientTaker none({&x}, [](size_t, const Tensor&) { throw Error(ErrorCode::numeric, "not finite"); });
+    try {
+      (x * 2).sum().backward();
+      FAIL() << "expected an Error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::numeric);
+    }
+    EXPECT_FALSE(x.grad().defined());
+  }
+  (x * 2).sum().backward();  // nobody takes it any more
+  EXPECT_TRUE(at::equal(x.grad(), at::full({3}, 2.0)));
 }
 
 TEST(LearnerTest, AStateOfAnotherRunIsRefusedByName) {

@@ -32,9 +32,7 @@ std::string listed(const std::map<std::string, int64_t>& counts) {
 
 std::string sizes(const data::Index& index) {
   const auto area = [](const data::Sample& sample) { return sample.width * sample.height; };
-  const auto [least, most] =
-      std::minmax_element(index.samples.begin(), index.samples.end(),
-                          [&](const auto& a, const auto& b) { return area(a) < area(b); });
+  const auto least = std::ranges::min_element(index.samples, {}, area), most = std::ranges::max_element(index.samples, {}, area);
   const auto text = [](const data::Sample& s) { return fmt::format("{} x {}", s.width, s.height); };
   return text(*least) == text(*most) ? "all " + text(*least)
                                      : fmt::format("{} to {}", text(*least), text(*most));
@@ -117,7 +115,7 @@ void check(const Arguments& arguments) {
   config.sources.emplace_back().path = arguments.folder;
   data::validate(config);
   data::Index index = data::scan(config);
-  if (!arguments.quick) data::PictureChecks().run(index, *make_reporter(arguments.json));
+  if (!arguments.quick) data::check_pictures(index, *make_reporter(arguments.json));
   EMULSION_CHECK(!index.samples.empty(), format,
                  "{}: expected pictures that can be read, got {} that cannot, e.g. {}",
                  arguments.folder, index.problems.size(), data::to_string(index.problems.front()));

@@ -1,6 +1,5 @@
-
-
 #include <mutex>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "data/loader.h"
@@ -81,24 +80,23 @@ void write_mask(const Tensor& mask, Size size, const Choices& choices, float* ou
 // Resized pictures by sample, until the budget is spent.
 class BatchSource::Cache {
  public:
-  Cache(size_t samples, int64_t budget) : pictures_(samples), room_(budget) {}
+  explicit Cache(int64_t budget) : room_(budget) {}
 
   Tensor find(int64_t sample) {
     const std::lock_guard lock(mutex_);
-    return pictures_[static_cast<size_t>(sample)];
+    const auto found = pictures_.find(sample);
+    return found == pictures_.end() ? Tensor() : found->second;
   }
 
   void keep(int64_t sample, const Tensor& picture) {
     const std::lock_guard lock(mutex_);
-    auto& slot = pictures_[static_cast<size_t>(sample)];
-    if (slot.defined() || picture.numel() > room_) return;
-    slot = picture;
+    if (picture.numel() > room_ || !pictures_.emplace(sample, picture).second) return;
     room_ -= picture.numel();
   }
 
  private:
   std::mutex mutex_;
-  std::vector<Tensor> pictures_;
+  std::unordered_map<int64_t, Tensor> pictures_;
   int64_t room_;
 };
 
@@ -108,8 +106,8 @@ BatchSource::BatchSource(const Index& index, const DataConfig& config, const Bat
       config_(config),
       plan_(plan),
       seed_(seed),
-      cache_(std::make_unique<Cache>(index.samples.size(), memory_budget)),
-      masks_(std::make_unique<Cache>(index.samples.size(), memory_budget / 4)) {}
+      cache_(std::make_unique<Cache>(memory_budget)),
+      masks_(std::make_unique<Cache>(memory_budget / 4)) {}
 
 BatchSource::~BatchSource() = default;
 
@@ -167,6 +165,7 @@ Batch BatchSource::load_without_pixels(int64_t batch_index) const {
     batch.samples.push_back(item.sample);
     batch.draws.push_back(item.draw);
     batch.ids.push_back(sample.id);
+    batch.contents.push_back(content_hash(sample));
     const Choices choices = choose(config_, seed_, item.draw);
     batch.flipped.push_back(choices.flip);
     batch.weights.push_back(sample.weight);
@@ -228,7 +227,7 @@ Batch part_of(const Batch& batch, int64_t first, int64_t count) {
   };
   const auto rows = [&](const Tensor& all) { return all.defined() ? all.narrow(0, first, count) : all; };
   return {batch.index,       rows(batch.pixels), part(batch.captions), part(batch.samples),
-          part(batch.draws), part(batch.ids),    part(batch.flipped),  part(batch.weights),
+          part(batch.draws), part(batch.ids),    part(batch.contents), part(batch.flipped),  part(batch.weights),
           part(batch.prior_prediction), rows(batch.size_ids), rows(batch.masks)};
 }
 

@@ -9,12 +9,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/random.h"
 #include "io/hash.h"
 
 namespace emulsion::data {
@@ -25,18 +26,6 @@ using nlohmann::json;
 constexpr std::string_view kFirstLine = "emulsion cache 1\n";
 constexpr uint32_t kMark = 0x43524543;  // "CERC"
 constexpr uint32_t kLongestText = 1 << 20;
-
-// FNV-1a over 64-bit words, the last one padded with zeros, and the length.
-uint64_t checksum(const char* data, size_t size) {
-  uint64_t hash = 0xCBF29CE484222325ULL ^ size;
-  for (size_t i = 0; i < size; i += 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, data + i, std::min<size_t>(8, size - i));
-    hash = (hash ^ word) * 0x100000001B3ULL;
-    hash ^= hash >> 32;
-  }
-  return hash;
-}
 
 struct DtypeName {
   at::ScalarType dtype;
@@ -83,6 +72,7 @@ class TensorCache::File {
   ~File() { ::close(descriptor_); }
 
   void put(const std::string& key, const std::vector<Tensor>& tensors) {
+    EMULSION_CHECK(!key.empty(), internal, "[{}] an entry needs a key", path_.string());
     json description = {{"key", key}, {"tensors", json::array()}};
     std::string data;
     for (const auto& given : tensors) {
@@ -95,45 +85,45 @@ class TensorCache::File {
     EMULSION_CHECK(text.size() <= kLongestText, format, "[{}] the key of an entry is too long",
                    path_.string());
     const std::lock_guard lock(mutex_);
-    if (!entries_.contains(key)) append(key, text, data);
+    if (!places_.contains(name_of_key(key))) append(key, text, data);
   }
 
   bool contains(const std::string& key) const {
     const std::lock_guard lock(mutex_);
-    return entries_.contains(key);
+    return places_.contains(name_of_key(key));
   }
 
   std::vector<Tensor> get(const std::string& key) const {
-    Entry entry;
+    uint64_t at = 0, length = 0;
     {
       const std::lock_guard lock(mutex_);
-      const auto it = entries_.find(key);
-      EMULSION_CHECK(it != entries_.end(), not_found, "[{}] no entry \"{}\" among {}",
-                     path_.string(), key, entries_.size());
-      entry = it->second;
+      length = end_;
+      const auto it = places_.find(name_of_key(key));
+      EMULSION_CHECK(it != places_.end(), not_found, "[{}] no entry \"{}\" among {}",
+                     path_.string(), key, places_.size());
+      at = it->second;
     }
-    std::string text(entry.head.text_bytes, '\0'), data(entry.head.data_bytes, '\0');
-    const bool whole = read(text.data(), text.size(), entry.at + sizeof(Head)) &&
-                       read(data.data(), data.size(), entry.at + sizeof(Head) + text.size());
-    EMULSION_CHECK(whole && checksum(data.data(), data.size()) == entry.head.data_check, format,
-                   "[{}] entry \"{}\" at byte {} is damaged; delete the file, it will be made anew",
-                   path_.string(), key, entry.at);
-    return tensors_of(json::parse(text)["tensors"], data);
+    const auto damaged = [&] {
+      return Error(ErrorCode::format,
+                   fmt::format("[{}] entry \"{}\" at byte {} is damaged; delete the file, it will be made anew",
+                               path_.string(), key, at));
+    };
+    Head head;
+    if (!read(reinterpret_cast<char*>(&head), sizeof(Head), at) || head.text_bytes > kLongestText || head.data_bytes > length) {
+      throw damaged();
+    }
+    std::string text(head.text_bytes, '\0');
+    if (!read(text.data(), text.size(), at + sizeof(Head)) || io::checksum(text) != head.text_check) throw damaged();
+    std::string data(head.data_bytes, '\0');
+    if (!read(data.data(), data.size(), at + sizeof(Head) + text.size()) || io::checksum(data) != head.data_check) throw damaged();
+    const json description = json::parse(text);
+    if (description["key"] != key) throw damaged();
+    return tensors_of(description["tensors"], data);
   }
 
   int64_t size() const {
     const std::lock_guard lock(mutex_);
-    return static_cast<int64_t>(entries_.size());
-  }
-
-  std::string manifest() const {
-    io::Sha256 hash;
-    hash.update(cache_key({settings_}));
-    const std::lock_guard lock(mutex_);
-    for (const auto& [key, entry] : entries_) {
-      hash.update(cache_key({key, std::to_string(entry.head.data_check)}));
-    }
-    return hash.finish();
+    return static_cast<int64_t>(places_.size());
   }
 
   void flush() {
@@ -150,10 +140,16 @@ class TensorCache::File {
     uint64_t text_check = 0;
     uint64_t data_check = 0;
   };
-  struct Entry {
-    uint64_t at = 0;
-    Head head;
+
+  // A key in few bytes; two different ones of 128 bits agree by chance once in 10^26 for a million keys.
+  struct Name {
+    uint64_t first = 0, second = 0;
+    bool operator==(const Name&) const = default;
   };
+  struct NameHash {
+    size_t operator()(const Name& name) const { return name.first; }
+  };
+  static Name name_of_key(const std::string& key) { return {io::checksum(key), hash_name(key)}; }
 
   [[noreturn]] void fail(const std::string& what) const {
     const int code = errno;
@@ -193,17 +189,17 @@ class TensorCache::File {
   }
 
   void append(const std::string& key, const std::string& text, const std::string& data) {
-    Entry entry{end_, {}};
-    entry.head.text_bytes = static_cast<uint32_t>(text.size());
-    entry.head.data_bytes = data.size();
-    entry.head.text_check = checksum(text.data(), text.size());
-    entry.head.data_check = checksum(data.data(), data.size());
-    std::string record(reinterpret_cast<const char*>(&entry.head), sizeof(Head));
+    Head head;
+    head.text_bytes = static_cast<uint32_t>(text.size());
+    head.data_bytes = data.size();
+    head.text_check = io::checksum(text);
+    head.data_check = io::checksum(data);
+    std::string record(reinterpret_cast<const char*>(&head), sizeof(Head));
     record += text;
     record += data;
     write(record, end_);
+    if (!key.empty()) places_.emplace(name_of_key(key), end_);
     end_ += record.size();
-    if (!key.empty()) entries_.emplace(key, entry);
   }
 
   void open() {
@@ -244,19 +240,18 @@ class TensorCache::File {
 
   // Takes in the record at end_; false if it is not whole.
   bool read_record(uint64_t length, bool first) {
-    Entry entry{end_, {}};
-    if (!read(reinterpret_cast<char*>(&entry.head), sizeof(Head), end_)) return false;
-    const Head& head = entry.head;
+    Head head;
+    if (!read(reinterpret_cast<char*>(&head), sizeof(Head), end_)) return false;
     if (head.mark != kMark || head.text_bytes > kLongestText) return false;
     const uint64_t begin = end_ + sizeof(Head) + head.text_bytes;
     if (begin > length || head.data_bytes > length - begin) return false;
     std::string text(head.text_bytes, '\0');
     if (!read(text.data(), text.size(), end_ + sizeof(Head))) return false;
-    if (checksum(text.data(), text.size()) != head.text_check) return false;
+    if (io::checksum(text) != head.text_check) return false;
     if (!first) {
       const json description = json::parse(text, nullptr, false);
       if (description.is_discarded()) return false;
-      entries_.emplace(description.value("key", ""), entry);
+      places_.emplace(name_of_key(description.value("key", "")), end_);
     }
     end_ = begin + head.data_bytes;
     return true;
@@ -282,7 +277,7 @@ class TensorCache::File {
   std::string settings_;
   int descriptor_ = -1;
   uint64_t end_ = 0;  // of the last whole record
-  std::map<std::string, Entry> entries_;
+  std::unordered_map<Name, uint64_t, NameHash> places_;  // where records begin
   mutable std::mutex mutex_;
 };
 
@@ -298,7 +293,6 @@ bool TensorCache::contains(const std::string& key) const { return file_->contain
 std::vector<Tensor> TensorCache::get(const std::string& key) const { return file_->get(key); }
 int64_t TensorCache::size() const { return file_->size(); }
 const std::filesystem::path& TensorCache::path() const { return file_->file(); }
-std::string TensorCache::manifest() const { return file_->manifest(); }
 void TensorCache::flush() { file_->flush(); }
 
 }  // namespace emulsion::data

@@ -28,7 +28,7 @@ class TensorCache {
   TensorCache(const TensorCache&) = delete;
   TensorCache& operator=(const TensorCache&) = delete;
 
-  /// Stores a copy. A key that is there already is left as it is.
+  /// Stores a copy under a key that is not empty. A key that is there already is left as it is.
   /// Throws: Error{io}, e.g. when the disk is full: the file then is as before.
   void put(const std::string& key, const std::vector<Tensor>& tensors);
 
@@ -40,10 +40,6 @@ class TensorCache {
 
   int64_t size() const;
   const std::filesystem::path& path() const;
-
-  /// SHA-256 of settings, keys and checksums, whatever their order: two caches with the same
-  /// content agree.
-  std::string manifest() const;
 
   /// Makes everything durable against power failure.
   void flush();

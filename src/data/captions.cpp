@@ -239,9 +239,9 @@ std::optional<CaptionResult> sidecar_caption(const path& picture) {
     if (!std::filesystem::is_regular_file(file)) continue;
     const std::string text = io::read_file(file);
     if (const auto bad = invalid_utf8_offset(text)) {
-      return CaptionResult{{}, not_utf8(picture, file.string(), text, *bad)};
+      return CaptionResult{{}, not_utf8(picture, file.string(), text, *bad), file};
     }
-    return CaptionResult{{trimmed(text)}, {}};
+    return CaptionResult{{trimmed(text)}, {}, file};
   }
   return std::nullopt;
 }

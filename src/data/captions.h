@@ -28,6 +28,7 @@ std::vector<std::string> decorated(const std::string& caption, const SourceConfi
 struct CaptionResult {
   std::vector<std::string> captions;
   std::optional<Problem> problem;
+  std::filesystem::path file = {};  // that holds it, beside the picture; empty: it comes from elsewhere
 };
 
 /// The caption file beside `picture` (.txt, then .caption), if there is one.

@@ -2,9 +2,9 @@
 
 #include <fmt/ranges.h>
 
-
 #include "core/error.h"
 #include "data/captions.h"
+#include "data/file_state.h"
 #include "data/masks.h"
 #include "io/hash.h"
 #include "io/image.h"
@@ -22,6 +22,7 @@ struct Listing {
   std::vector<path> metadata;
   std::map<std::string, int64_t> others;  // by ending, for messages
   std::vector<std::string> folders;       // directly below the root, for messages
+  std::vector<Watched> watched;           // root and sub-folders
 };
 
 std::string lower(std::string text) {
@@ -44,6 +45,7 @@ void list_file(const path& file, Listing& out) {
 
 Listing list_files(const path& root) {
   Listing out;
+  out.watched.push_back({root, file_state(root)});
   std::error_code error;
   auto it = std::filesystem::recursive_directory_iterator(
       root, std::filesystem::directory_options::skip_permission_denied, error);
@@ -55,9 +57,10 @@ Listing list_files(const path& root) {
     if (it->is_directory(error)) {
       if (hidden) {
         it.disable_recursion_pending();
-      } else if (it.depth() == 0) {
-        out.folders.push_back(it->path().filename().string());
+        continue;
       }
+      out.watched.push_back({it->path(), file_state(it->path())});
+      if (it.depth() == 0) out.folders.push_back(it->path().filename().string());
     } else if (!hidden) {
       list_file(it->path(), out);
     }
@@ -110,8 +113,9 @@ Repeated repeats_of(const path& relative, const path& root) {
 
 class SourceScan {
  public:
-  SourceScan(const SourceConfig& source, Index& index)
-      : source_(source), root_(source.path), index_(index) {}
+  /// `prefix` stands before the ids.
+  SourceScan(const SourceConfig& source, std::string prefix, Index& index)
+      : source_(source), root_(source.path), prefix_(std::move(prefix)), index_(index) {}
 
   void run() {
     EMULSION_CHECK(
@@ -125,8 +129,13 @@ class SourceScan {
                    root_.string());
     const Listing listing = list_files(root_);
     if (listing.pictures.empty()) refuse_empty(root_, listing);
+    watch(listing.watched);
+    if (std::filesystem::is_directory(source_.mask)) watch(list_files(source_.mask).watched);
     if (source_.caption.empty()) {
-      for (const auto& file : listing.metadata) read_metadata(file, metadata_, index_.problems);
+      for (const auto& file : listing.metadata) {
+        watch(file);
+        read_metadata(file, metadata_, index_.problems);
+      }
     }
     for (const auto& picture : listing.pictures) {
       if (!is_mask(source_, picture)) add(picture);
@@ -134,45 +143,59 @@ class SourceScan {
   }
 
  private:
+  void watch(const path& file) { index_.watched.push_back({file, file_state(file)}); }
+  void watch(const std::vector<Watched>& files) {
+    index_.watched.insert(index_.watched.end(), files.begin(), files.end());
+  }
+
   void add(const path& picture) {
     Sample sample;
     sample.path = picture;
+    sample.state = file_state(picture);
     const path relative = picture.lexically_relative(root_);
-    sample.id = relative.generic_string();
+    sample.id = prefix_ + relative.generic_string();
     const Repeated repeated = repeats_of(relative, root_);
     sample.repeats = source_.repeats * repeated.repeats;
     sample.weight = source_.weight;
     sample.prior_prediction = source_.prior_prediction;
-    std::string format;
     try {
       const auto info = io::probe_image(picture);
       sample.width = info.width;
       sample.height = info.height;
       sample.has_alpha = info.has_alpha;
-      format = info.format;
-      auto caption = caption_of(picture, repeated.name);
-      if (caption.problem) {
-        index_.problems.push_back(*caption.problem);
-        return;
-      }
-      sample.captions = std::move(caption.captions);
-      const MaskResult mask = find_mask(source_, sample);
-      if (mask.problem) index_.problems.push_back(*mask.problem);
-      if (!mask.usable) return;
-      sample.mask = mask.path;
+      if (!add_caption(sample, repeated.name) || !add_mask(sample)) return watch_files(index_, sample);
+      ++index_.formats[info.format];
+      ++index_.caption_origins[origin_];
+      index_.samples.push_back(sample);
     } catch (const Error& error) {
       index_.problems.push_back(
           {picture, picture.string(), error.what(), "picture left out; replace it, or delete it"});
-      return;
+      watch_files(index_, sample);
     }
-    std::vector<std::string> captions;
-    for (const std::string& caption : sample.captions) {
-      for (std::string& sentence : decorated(caption, source_)) captions.push_back(std::move(sentence));
+  }
+
+  /// False if the picture has to be left out.
+  bool add_caption(Sample& sample, const std::string& folder_name) {
+    const CaptionResult caption = caption_of(sample.path, folder_name);
+    sample.caption_file = caption.file;
+    if (!caption.file.empty()) sample.state = joined_states(sample.state, file_state(caption.file));
+    if (caption.problem) {
+      index_.problems.push_back(*caption.problem);
+      return false;
     }
-    sample.captions = std::move(captions);
-    ++index_.formats[format];
-    ++index_.caption_origins[origin_];
-    index_.samples.push_back(std::move(sample));
+    for (const std::string& text : caption.captions) {
+      for (std::string& sentence : decorated(text, source_)) sample.captions.push_back(std::move(sentence));
+    }
+    return true;
+  }
+
+  /// False if the picture has to be left out.
+  bool add_mask(Sample& sample) {
+    const MaskResult mask = find_mask(source_, sample);
+    if (mask.problem) index_.problems.push_back(*mask.problem);
+    sample.mask = mask.path;
+    if (has_own_mask(sample)) sample.state = joined_states(sample.state, file_state(sample.mask));
+    return mask.usable;
   }
 
   // Also notes in origin_ where it came from.
@@ -202,24 +225,24 @@ class SourceScan {
 
   const SourceConfig& source_;
   path root_;
+  std::string prefix_;
   Index& index_;
   Metadata metadata_;
   const char* origin_ = "none";
 };
 
-// Ids of several sources: "<folder>/<id>", and "<folder>#2/<id>" for a second folder of that name.
-void qualify_ids(const DataConfig& config, Index& index, const std::vector<size_t>& ends) {
+// What stands before the ids of each of several sources: "<folder>/", and "<folder>#2/" for a second folder of that name.
+std::vector<std::string> id_prefixes(const DataConfig& config) {
+  if (config.sources.size() == 1) return {""};
   std::map<std::string, int> uses;
-  size_t begin = 0;
-  for (size_t s = 0; s < config.sources.size(); ++s) {
-    const path folder = std::filesystem::absolute(config.sources[s].path).lexically_normal();
+  std::vector<std::string> prefixes;
+  for (const SourceConfig& source : config.sources) {
+    const path folder = std::filesystem::absolute(source.path).lexically_normal();
     std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
     if (const int n = ++uses[name]; n > 1) name += fmt::format("#{}", n);
-    for (size_t i = begin; i < ends[s]; ++i) {
-      index.samples[i].id = name + "/" + index.samples[i].id;
-    }
-    begin = ends[s];
+    prefixes.push_back(name + "/");
   }
+  return prefixes;
 }
 
 }  // namespace
@@ -230,21 +253,26 @@ std::string to_string(const Problem& problem) {
 
 int64_t Index::draws() const {
   int64_t sum = 0;
-  for (const auto& sample : samples) sum += sample.repeats;
+  for (size_t i = 0; i < samples.size(); ++i) sum += samples.facts(i).repeats;
   return sum;
+}
+
+void watch_files(Index& index, const Sample& sample) {
+  // What changed since it was read is to be read again.
+  const bool as_read = present_state(sample) == sample.state;
+  index.watched.push_back({sample.path, as_read ? file_state(sample.path) : 0});
+  for (const path& file : {sample.caption_file, sample.mask}) {
+    if (!file.empty()) index.watched.push_back({file, file_state(file)});
+  }
 }
 
 Index scan(const DataConfig& config) {
   Index index;
-  std::vector<size_t> ends;
-  for (const auto& source : config.sources) {
-    SourceScan(source, index).run();
-    ends.push_back(index.samples.size());
-  }
-  if (config.sources.size() > 1) qualify_ids(config, index, ends);
+  const std::vector<std::string> prefixes = id_prefixes(config);
+  for (size_t s = 0; s < config.sources.size(); ++s) SourceScan(config.sources[s], prefixes[s], index).run();
   return index;
 }
 
-std::string content_hash(const Sample& sample) { return io::sha256_file(sample.path); }
+std::string content_hash(const Sample& sample) { return sample.content.empty() ? io::sha256_file(sample.path) : sample.content; }
 
 }  // namespace emulsion::data

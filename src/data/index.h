@@ -8,21 +8,9 @@
 #include <vector>
 
 #include "data/config.h"
+#include "data/sample_list.h"
 
 namespace emulsion::data {
-
-/// One picture to train on.
-struct Sample {
-  std::filesystem::path path;
-  std::string id;                     // stable: path relative to its source, unique in the index
-  std::vector<std::string> captions;  // alternatives, at least one; "" where there is none
-  int64_t width = 0, height = 0;      // pixels, upright
-  bool has_alpha = false;
-  int64_t repeats = 1;  // per epoch
-  double weight = 1;    // of its loss
-  std::filesystem::path mask;  // which parts count; the picture itself: its alpha; empty: all
-  bool prior_prediction = false;  // the untouched model's prediction is the target
-};
 
 /// A file that is left out, or used other than its owner may expect.
 struct Problem {
@@ -35,16 +23,26 @@ struct Problem {
 /// "place: reason; action"
 std::string to_string(const Problem& problem);
 
+/// A file or folder that decides what is in an index, and its state (see file_state) when it was looked at.
+struct Watched {
+  std::filesystem::path path;
+  uint64_t state = 0;
+};
+
 struct Index {
-  std::vector<Sample> samples;                     // sorted by source, then id
+  SampleList samples;                              // sorted by source, then id
   std::vector<Problem> problems;                   // in the order found
   std::map<std::string, int64_t> formats;          // "png": 12
   std::map<std::string, int64_t> caption_origins;  // "sidecar", "metadata", "folder name",
                                                    // "file name", "fixed", "none"
+  std::vector<Watched> watched;                    // besides the samples' own files
 
   /// Sum of repeats: draws per epoch.
   int64_t draws() const;
 };
+
+/// Adds the files of a picture that is left out to index.watched.
+void watch_files(Index& index, const Sample& sample);
 
 /// Lists the pictures of all sources, reading only their headers.
 ///
@@ -58,7 +56,7 @@ struct Index {
 /// wrong with single files is a Problem, and the picture is left out.
 Index scan(const DataConfig& config);
 
-/// Lower-case hexadecimal SHA-256 of a picture's file: the first part of cache keys.
+/// Lower-case hexadecimal SHA-256 of a picture's file, the first part of cache keys: Sample::content, computed where it is empty.
 std::string content_hash(const Sample& sample);
 
 }  // namespace emulsion::data

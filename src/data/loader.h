@@ -19,6 +19,7 @@ struct Batch {
   std::vector<int64_t> samples;       // in Index::samples
   std::vector<int64_t> draws;         // Item::draw
   std::vector<std::string> ids;
+  std::vector<std::string> contents;  // hashes of the pictures' files
   std::vector<bool> flipped;
   std::vector<double> weights;  // of the losses; none: 1 each
   std::vector<bool> prior_prediction;  // whether the untouched model's prediction is the target; none: the pictures are

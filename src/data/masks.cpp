@@ -16,7 +16,7 @@ constexpr const char* kMaskEnding = "-masklabel.png";
 constexpr double kShapeTolerance = 0.02;  // relative difference of the sides' ratios: masks that were made smaller round
 
 path mask_in(const path& folder, const path& relative) {
-  for (const std::string ending : {relative.extension().string().c_str(), ".png", ".jpg", ".jpeg", ".webp", ".bmp"}) {
+  for (const path& ending : {relative.extension(), path(".png"), path(".jpg"), path(".jpeg"), path(".webp"), path(".bmp")}) {
     path candidate = folder / relative;
     candidate.replace_extension(ending);
     if (std::filesystem::exists(candidate)) return candidate;
@@ -40,7 +40,7 @@ MaskResult fitting(const Sample& sample, const path& mask) {
   if (std::abs(ratio - 1) <= kShapeTolerance) return {mask, {}};
   const std::string reason = fmt::format("its mask is {} x {} pixels, the picture {} x {}: another shape", info.width, info.height,
                                          sample.width, sample.height);
-  return {{}, Problem{sample.path, mask.string(), reason, "picture left out; make the mask of the whole picture"}, false};
+  return {mask, Problem{sample.path, mask.string(), reason, "picture left out; make the mask of the whole picture"}, false};
 }
 
 }  // namespace

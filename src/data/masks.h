@@ -11,7 +11,7 @@ namespace emulsion::data {
 
 /// A picture's mask, or why there is none.
 struct MaskResult {
-  std::filesystem::path path;  // the picture itself: its alpha; empty: none
+  std::filesystem::path path;  // the picture itself: its alpha; empty: none; where not usable, what was found
   std::optional<Problem> problem;
   bool usable = true;  // false: the picture cannot be trained as its owner wants
 };

@@ -13,21 +13,25 @@ constexpr uint64_t kFirstBucket = 1;
 
 BatchPlan::BatchPlan(const Index& index, const DataConfig& config, int64_t batch_size,
                      uint64_t seed)
-    : batch_size_(batch_size), rng_(seed) {
+    : samples_(&index.samples), sizes_(config), batch_size_(batch_size), rng_(seed) {
   EMULSION_CHECK(!index.samples.empty(), not_found,
                  "[data] expected at least one usable picture, got none ({} left out)",
                  index.problems.size());
   EMULSION_CHECK(batch_size >= 1, config, "[data] expected a batch size of at least 1, got {}",
                  batch_size);
-  const Buckets buckets(config);
   std::map<Size, std::vector<int64_t>> by_size;
   for (size_t i = 0; i < index.samples.size(); ++i) {
-    const auto& sample = index.samples[i];
-    fits_.push_back(buckets.fit(sample.width, sample.height));
-    auto& members = by_size[fits_.back().size];
+    const SampleFacts sample = index.samples.facts(i);
+    auto& members = by_size[sizes_.fit(sample.width, sample.height).size];
     members.insert(members.end(), static_cast<size_t>(sample.repeats), static_cast<int64_t>(i));
   }
+  index.samples.release(0, index.samples.size());
   for (auto& [size, members] : by_size) buckets_.push_back({size, std::move(members)});
+}
+
+Fit BatchPlan::fit(int64_t sample) const {
+  const SampleFacts facts = samples_->facts(static_cast<size_t>(sample));
+  return sizes_.fit(facts.width, facts.height);
 }
 
 int64_t BatchPlan::bucket_batches(const Bucket& bucket, int64_t epochs) const {

@@ -24,7 +24,7 @@ struct Item {
 /// and end in the next. After e epochs a bucket of n has given ceil(e n / batch size) batches: no
 /// sample is dropped and none is favoured, whatever the size of its bucket. Where n is a multiple
 /// of the batch size, an epoch is exactly one round. The batches of an epoch come in random order.
-/// Immutable; safe to use from several threads.
+/// Immutable; safe to use from several threads. The index must outlive it.
 class BatchPlan {
  public:
   /// Throws: Error{not_found} if there are no samples.
@@ -47,13 +47,14 @@ class BatchPlan {
   const std::vector<Bucket>& buckets() const { return buckets_; }
 
   /// How sample `sample` is resized and cut.
-  const Fit& fit(int64_t sample) const { return fits_[static_cast<size_t>(sample)]; }
+  Fit fit(int64_t sample) const;
 
  private:
   int64_t bucket_batches(const Bucket& bucket, int64_t epochs) const;
 
+  const SampleList* samples_;
+  Buckets sizes_;
   std::vector<Bucket> buckets_;  // sorted by size
-  std::vector<Fit> fits_;        // by sample
   int64_t batch_size_;
   Rng rng_;
 };

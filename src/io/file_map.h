@@ -1,4 +1,4 @@
-// Internal to io: a whole file as memory, read by the system only where it is looked at.
+// A whole file as memory, read by the system only where it is looked at.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,9 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "core/error.h"
 #include "io/file_error.h"
@@ -54,6 +56,17 @@ std::string sha256_file(const std::filesystem::path& path) {
     hash.update(piece.data(), count);
   }
   return hash.finish();
+}
+
+uint64_t checksum(std::string_view bytes) {
+  uint64_t hash = 0xCBF29CE484222325ULL ^ bytes.size();
+  for (size_t i = 0; i < bytes.size(); i += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i, std::min<size_t>(8, bytes.size() - i));
+    hash = (hash ^ word) * 0x100000001B3ULL;
+    hash ^= hash >> 32;
+  }
+  return hash;
 }
 
 }  // namespace emulsion::io

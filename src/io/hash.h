@@ -1,7 +1,8 @@
-// SHA-256 (FIPS 180-4) of bytes, files and streams.
+// SHA-256 (FIPS 180-4) of bytes, files and streams, and a checksum that is quick.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -31,5 +32,8 @@ std::string sha256_hex(std::string_view bytes);
 
 /// Reads in pieces. Throws: Error{io}.
 std::string sha256_file(const std::filesystem::path& path);
+
+/// FNV-1a over 64-bit words, the last one padded with zeros, and the length: finds damage, not intent.
+uint64_t checksum(std::string_view bytes);
 
 }  // namespace emulsion::io

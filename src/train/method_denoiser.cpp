@@ -32,6 +32,11 @@ std::string fingerprint(const nn::ParamStore& store) {
   return hash.finish();
 }
 
+/// Of a picture whose file has the hash `content`, at `size`.
+std::string latent_key(const std::string& content, data::Size size, bool flipped) {
+  return data::cache_key({content, fmt::format("{}x{}", size.width, size.height), flipped ? "flipped" : "plain"});
+}
+
 }  // namespace
 
 at::ScalarType dtype_of(ComputeDtype dtype) { return dtype == ComputeDtype::bfloat16 ? at::kBFloat16 : at::kFloat; }
@@ -68,7 +73,7 @@ DenoiserMethod::DenoiserMethod(const RunConfig& config, models::Model model)
 
 void DenoiserMethod::prepare(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter) {
   if (config_.data.cache_latents && data::pictures_are_fixed(config_.data)) cache_latents(source, cache, reporter);
-  if (!text_encoder_changes()) cache_texts(source, reporter);
+  if (!text_encoder_changes()) cache_texts(source, cache, reporter);
 }
 
 void DenoiserMethod::cache_latents(const data::BatchSource& source, const std::filesystem::path& folder,
@@ -78,16 +83,16 @@ void DenoiserMethod::cache_latents(const data::BatchSource& source, const std::f
   const auto& data = config_.data;
   const std::string settings = data::cache_key({"moments", fingerprint(model_.vae->store), data.background});
   auto cache = std::make_unique<data::TensorCache>(folder, "latents", settings);
-  std::vector<data::CacheItem> items;
+  std::vector<data::CacheItem> items;  // that are missing
   std::vector<std::pair<int64_t, bool>> whats;
   for (size_t i = 0; i < samples.size(); ++i) {
-    const auto& fit = source.plan().fit(static_cast<int64_t>(i));
-    const std::string size = fmt::format("{}x{}", fit.size.width, fit.size.height);
-    const std::string hash = data::content_hash(samples[i]);
-    latent_keys_.push_back({data::cache_key({hash, size, "plain"}), data::cache_key({hash, size, "flipped"})});
+    const data::Size size = source.plan().fit(static_cast<int64_t>(i)).size;
+    const std::string content = data::content_hash(samples[i]);
     for (const bool flip : {false, true}) {
       if (flip && data.flip == 0) continue;
-      items.push_back({latent_keys_.back()[flip], fit.size.width * 100000 + fit.size.height});
+      std::string key = latent_key(content, size, flip);
+      if (cache->contains(key)) continue;
+      items.push_back({std::move(key), size.width * 100000 + size.height});
       whats.emplace_back(static_cast<int64_t>(i), flip);
     }
   }
@@ -115,23 +120,18 @@ void DenoiserMethod::cache_latents(const data::BatchSource& source, const std::f
   latent_cache_ = std::move(cache);
 }
 
-void DenoiserMethod::cache_texts(const data::BatchSource& source, Reporter& reporter) {
+void DenoiserMethod::cache_texts(const data::BatchSource& source, const std::filesystem::path& folder, Reporter& reporter) {
   at::NoGradGuard no_grad;
-  std::vector<std::string> texts = {""};
-  std::unordered_map<std::string, bool> seen = {{"", true}};
   if (!data::captions_are_fixed(config_.data)) return;  // too many forms to keep
-  for (const auto& sample : source.index().samples) {
-    for (const std::string& caption : sample.captions) {
-      if (!seen[caption]) texts.push_back(caption);
-      seen[caption] = true;
+  const auto encode = [&](const std::string& caption) { return generate::text_states(model_, {caption}, text_options()); };
+  const auto settings = [&] {
+    std::string parts = fmt::format("states;{};{};", config_.text.weighted, config_.text.clip_skip);
+    for (const auto* encoder : {&model_.text_encoder, &model_.text_encoder_2}) {
+      if (*encoder) parts += fingerprint((*encoder)->store) + ";";
     }
-  }
-  Progress progress(reporter, "Encoding captions", static_cast<int64_t>(texts.size()), "captions");
-  for (size_t i = 0; i < texts.size(); ++i) {
-    EMULSION_CHECK(!stop_requested(), cancelled, "stopped while encoding captions");
-    text_cache_[texts[i]] = generate::text_states(model_, {texts[i]}, text_options());
-    progress.advance(static_cast<int64_t>(i + 1));
-  }
+    return parts + c10::toString(model_.text_encoder->store.params().front().value.scalar_type());
+  };
+  text_cache_ = std::make_unique<TextCache>(source.index(), encode, settings, folder, reporter);
 }
 
 generate::TextOptions DenoiserMethod::text_options() const {
@@ -147,9 +147,10 @@ Tensor DenoiserMethod::moments(const data::Batch& batch) {
     const auto options = model_.vae->store.params().front().value.options();
     return model_.vae->net.encode(batch.pixels.to(options)).to(at::kFloat);
   }
+  const data::Size size = {batch.size_ids[0][5].item<int64_t>(), batch.size_ids[0][4].item<int64_t>()};
   std::vector<Tensor> parts;
-  for (size_t i = 0; i < batch.samples.size(); ++i) {
-    parts.push_back(latent_cache_->get(latent_keys_[batch.samples[i]][batch.flipped[i]]).front());
+  for (size_t i = 0; i < batch.contents.size(); ++i) {
+    parts.push_back(latent_cache_->get(latent_key(batch.contents[i], size, batch.flipped[i])).front());
   }
   return at::stack(parts);
 }
@@ -162,21 +163,21 @@ int64_t DenoiserMethod::weight_count() const {
 /// the longest of `all_captions`.
 models::Conditioning DenoiserMethod::conditioning(const data::Batch& batch, const std::vector<std::string>& all_captions) {
   models::Conditioning all;
-  if (text_cache_.empty()) {
+  if (!text_cache_ || !text_cache_->complete()) {
     generate::TextOptions options = text_options();
     if (all_captions.size() > batch.captions.size()) options.chunks = generate::chunk_count(model_, all_captions, options);
     all = generate::text_states(model_, batch.captions, options);
   } else {
     std::vector<Tensor> states, pooled;
     int64_t longest = 0;
-    for (const std::string& caption : all_captions) longest = std::max(longest, text_cache_.at(caption).context.size(1));
+    for (const std::string& caption : all_captions) longest = std::max(longest, text_cache_->at(caption).context.size(1));
     for (const std::string& caption : batch.captions) {
-      const models::Conditioning& one = text_cache_.at(caption);
+      const models::Conditioning one = text_cache_->at(caption);
       states.push_back(one.context);
       if (one.pooled.defined()) pooled.push_back(one.pooled);
     }
     for (Tensor& state : states) {
-      while (state.size(1) < longest) state = at::cat({state, text_cache_.at("").context}, 1);
+      while (state.size(1) < longest) state = at::cat({state, text_cache_->at("").context}, 1);
     }
     all.context = at::cat(states);
     if (!pooled.empty()) all.pooled = at::cat(pooled);

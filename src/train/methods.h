@@ -2,7 +2,7 @@
 #pragma once
 
 #include <functional>
-#include <unordered_map>
+#include <memory>
 
 #include "adapters/adapter_set.h"
 #include "data/cache.h"
@@ -10,6 +10,7 @@
 #include "models/model.h"
 #include "train/config.h"
 #include "train/method.h"
+#include "train/text_cache.h"
 
 namespace emulsion::train {
 
@@ -65,7 +66,7 @@ class DenoiserMethod : public Method {
 
  private:
   void cache_latents(const data::BatchSource& source, const std::filesystem::path& cache, Reporter& reporter);
-  void cache_texts(const data::BatchSource& source, Reporter& reporter);
+  void cache_texts(const data::BatchSource& source, const std::filesystem::path& folder, Reporter& reporter);
   Tensor moments(const data::Batch& batch);
   void draw_noise(const std::vector<int64_t>& draws, DenoisingInputs& in) const;
   generate::TextOptions text_options() const;  // how captions are read
@@ -74,8 +75,7 @@ class DenoiserMethod : public Method {
 
   Denoising denoising_;
   std::unique_ptr<data::TensorCache> latent_cache_;
-  std::vector<std::array<std::string, 2>> latent_keys_;  // per sample: plain, flipped
-  std::unordered_map<std::string, models::Conditioning> text_cache_;  // caption -> context [1, 77 n, D], pooled [1, P]
+  std::unique_ptr<TextCache> text_cache_;
 };
 
 }  // namespace emulsion::train

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
-#include "data/picture_checks.h"
+#include "data/index_file.h"
 #include "train/prior.h"
 #include "train/rehearsal.h"
 #include "train/trainer.h"
@@ -109,10 +109,8 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   }
 
   const data::DataConfig pictures = classes.sources(options.dry_run);
-  data::Index index = data::scan(pictures);
-  // Also when the run goes on: which pictures there are decides the order of all batches.
-  data::PictureChecks checks(std::filesystem::path(config.output) / config.name / "cache" / "checked");
-  checks.run(index, reporter);
+  const std::filesystem::path index_file = std::filesystem::path(config.output) / config.name / "cache" / "index";
+  data::Index index = data::open_index(pictures, index_file, reporter);
   report_problems(index, reporter);
   EMULSION_CHECK(!index.samples.empty(), not_found, "[data] every picture was left out, see above");
   const data::BatchPlan plan(index, pictures, config.batch_size, static_cast<uint64_t>(config.seed));
@@ -136,7 +134,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   EMULSION_CHECK(!options.resume || folder.load_state(), not_found,
                  "[train] --resume: '{}' holds no checkpoint to go on from; leave --resume out to start", folder.path().string());
 
-  checks.save();
+  data::save_index(index, pictures, index_file);
   if (!method) method = make_method(config);
   method->prepare(source, folder / "cache", reporter);
   trim_allocator();

@@ -3,7 +3,7 @@
 #include "core/error.h"
 #include "core/stop.h"
 #include "data/index.h"
-#include "data/picture_checks.h"
+#include "data/index_file.h"
 
 namespace emulsion::train {
 namespace {
@@ -35,17 +35,18 @@ std::vector<std::string> exchanged(const std::vector<std::string>& captions) {
 
 struct Validation::Pictures {
   Pictures(const RunConfig& config, Reporter& reporter)
-      : data(held_back(config)), index(found(data, reporter)), plan(index, data, 1, 0), source(index, data, plan, 0) {}
+      : data(held_back(config)), index(found(config, data, reporter)), plan(index, data, 1, 0), source(index, data, plan, 0) {}
 
-  static data::Index found(const data::DataConfig& data, Reporter& reporter) {
-    data::Index index = data::scan(data);
-    data::PictureChecks().run(index, reporter);
+  static data::Index found(const RunConfig& config, const data::DataConfig& data, Reporter& reporter) {
+    const std::filesystem::path file = std::filesystem::path(config.output) / config.name / "cache" / "validation-index";
+    data::Index index = data::open_index(data, file, reporter);
+    data::save_index(index, data, file);
     for (const data::Problem& problem : index.problems) reporter.note("left out of validation: " + to_string(problem));
     EMULSION_CHECK(!index.samples.empty(), not_found, "[validation] every picture was left out, see above");
     return index;
   }
 
-  const std::string& caption(int64_t sample) const { return index.samples[static_cast<size_t>(sample)].captions.front(); }
+  std::string caption(int64_t sample) const { return index.samples[static_cast<size_t>(sample)].captions.front(); }
 
   data::DataConfig data;
   data::Index index;

@@ -25,19 +25,19 @@ DataConfig config_of(const std::filesystem::path& folder) {
 
 std::vector<std::string> ids(const Index& index) {
   std::vector<std::string> out;
-  for (const auto& sample : index.samples) out.push_back(sample.id);
+  for (const Sample& sample : index.samples) out.push_back(sample.id);
   return out;
 }
 
-const Sample& sample(const Index& index, const std::string& id) {
-  for (const auto& candidate : index.samples) {
+Sample sample(const Index& index, const std::string& id) {
+  for (const Sample& candidate : index.samples) {
     if (candidate.id == id) return candidate;
   }
   throw std::runtime_error("no sample " + id);
 }
 
 std::string only_caption(const Index& index, const std::string& id) {
-  const auto& captions = sample(index, id).captions;
+  const auto captions = sample(index, id).captions;
   EXPECT_EQ(captions.size(), 1u);
   return captions.at(0);
 }
@@ -176,7 +176,7 @@ class BadPictureTest : public ::testing::Test {
   std::string problem() {
     Index index = scan(config_of(folder_.path()));
     Reporter silent;
-    PictureChecks().run(index, silent, 2);
+    check_pictures(index, silent);
     EXPECT_EQ(ids(index), (std::vector<std::string>{"good.png"}));
     EXPECT_EQ(index.problems.size(), 1u);
     if (index.problems.empty()) return "";
@@ -199,46 +199,13 @@ TEST_F(BadPictureTest, CheckingTellsItsProgressAndCanBeStopped) {
     std::vector<int64_t> told;
   } reporter;
   request_stop();
-  EXPECT_TRUE(contains(error_message([&] { PictureChecks().run(index, reporter, 1); }), "stopped while checking"));
+  EXPECT_TRUE(contains(error_message([&] { check_pictures(index, reporter, {}, 1); }), "stopped while checking"));
   clear_stop();
   EXPECT_EQ(index.samples.size(), found);
   reporter.told.clear();
-  PictureChecks().run(index, reporter, 1);
+  check_pictures(index, reporter, {}, 1);
   EXPECT_EQ(reporter.told.size(), found + 1);
   EXPECT_EQ(reporter.told.back(), static_cast<int64_t>(found));
-}
-
-TEST_F(BadPictureTest, WhatIsKnownAsGoodIsLookedAtAgainOnlyOnceItChanges) {
-  struct : Reporter {
-    void advance(int64_t, const Figures&) override { ++told; }
-    int64_t told = 0;
-  } reporter;
-  const auto good = [&](bool save) {
-    reporter.told = 0;
-    PictureChecks checks(folder_ / ".record");
-    Index index = scan(config_of(folder_.path()));
-    checks.run(index, reporter, 1);
-    if (save) checks.save();
-    return ids(index);
-  };
-  write_picture(folder_ / "other.png", 64, 64);
-  const std::vector<std::string> both = {"good.png", "other.png"};
-  EXPECT_EQ(good(true), both);
-  EXPECT_GT(reporter.told, 0);
-  EXPECT_EQ(good(false), both);
-  EXPECT_EQ(reporter.told, 0);
-
-  const auto time = std::filesystem::last_write_time(folder_ / "other.png");
-  std::string bytes = io::read_file(folder_ / "other.png");
-  std::fill(bytes.begin() + static_cast<int64_t>(bytes.size() / 2), bytes.end(), '\0');
-  write_text(folder_ / "other.png", bytes);
-  std::filesystem::last_write_time(folder_ / "other.png", time + std::chrono::seconds(1));
-  EXPECT_EQ(good(true), (std::vector<std::string>{"good.png"}));
-  EXPECT_EQ(good(false), (std::vector<std::string>{"good.png"}));  // what is bad is told every time
-  EXPECT_GT(reporter.told, 0);
-
-  write_text(folder_ / ".record", "something else");
-  EXPECT_EQ(good(false), (std::vector<std::string>{"good.png"}));
 }
 
 TEST_F(BadPictureTest, EmptyFile) {

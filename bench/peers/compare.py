@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+from plot import plot
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VARIANTS = ["script", "cached", "tuned"]
@@ -196,6 +198,7 @@ def main():
     output = args.output or ROOT / "bench/results" / f"{name}.md"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report(args, equal, results, busiest))
+    plot(output)
     print(output)
 
 

@@ -3,14 +3,15 @@
 import unittest
 
 import peers
+import pipeline_modes_test
 import tiny_runs
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from program import Same, draw, generate, load_file
+from program import Same, draw, emulsion, generate, load_file
 from safetensors.torch import save_file
 
 PROMPTS = ["a unicorn, noto style", "twemoji style unicorn"]
@@ -131,6 +132,35 @@ class LoraTest(Same, unittest.TestCase):
         file = tiny_runs.FOLDER / "kohya_lora.safetensors"
         save_file(tensors, file)
         self.assert_same_drawing(self.ours("kohya", file), draw(pipe, PROMPTS, START))
+
+    # --- SDXL ---
+
+    def test_our_lora_of_sdxl_and_both_text_encoders_draws_our_picture_in_diffusers(self):
+        folder, pipe = pipeline_modes_test.sdxl()
+        run = tiny_runs.FOLDER / "xl.toml"
+        run.write_text(
+            f'name = "xl"\nseed = 3\nsteps = 5\n{tiny_runs.COMMON}\n[method]\ntype = "lora"\nrank = 4\nalpha = 2\n'
+            'targets = ["unet.*.attn*.to_*", "unet.*.ff.net.*", "text_encoder.*.self_attn.*", "text_encoder_2.*.self_attn.*"]\n'
+            f'[optimizer]\nlr = 5e-2\n[model]\npath = "{folder}"\n'
+        )
+        emulsion("train", run)
+        file = tiny_runs.FOLDER / "xl/xl.safetensors"
+        names = load_file(file).keys()
+        for part in ("lora_unet_", "lora_te1_text_model_", "lora_te2_text_model_"):
+            self.assertTrue(any(name.startswith(part) for name in names), part)
+
+        start = START[:1]
+        options = dict(latents=start, negative="blurry")
+        ours = generate(folder, PROMPTS[:1], tiny_runs.FOLDER / "lora/xl", loras=[file], size="32x32", **options)
+        without = generate(folder, PROMPTS[:1], tiny_runs.FOLDER / "lora/xl-none", size="32x32", **options)
+        other = pipeline_modes_test.as_pipeline(StableDiffusionXLPipeline, pipe)
+        with peers.complaints() as heard:
+            other.load_lora_weights(str(file))
+        self.assertEqual(heard, [])
+        theirs = draw(other, PROMPTS[:1], start, negative="blurry", height=32, width=32)
+        other.unload_lora_weights()
+        self.assert_same_drawing(ours, theirs)
+        self.assert_other_drawing(without, theirs)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ constexpr uint64_t kMark = 0x3158444E494C554DULL;  // "MULINDX1"
 constexpr size_t kPiece = 4 << 20;                 // bytes of the file in memory at a time while it is checked
 constexpr size_t kSamplesTogether = 16384;         // that a thread looks at before it gives their memory back
 
+constexpr const char* kUnfinished = "unfinished";  // in the place of the settings: never opened, but known
+
 struct Head {
   uint64_t mark = kMark;
   uint64_t about = 0;    // bytes: settings and everything of an index but its samples
@@ -166,44 +168,52 @@ bool unchanged(const Index& index, int threads) {
   return same;
 }
 
+/// Samples in memory only.
+void write_index(const Index& index, const std::string& settings, const path& file) {
+  const std::string about = packed_about(index, settings);
+  const std::string_view records = index.samples.records(), ends = index.samples.ends();
+  std::string head;
+  pack(head, Head{kMark, about.size(), records.size(), ends.size()});
+  io::AtomicFile out(file);
+  Checksum sum;
+  std::string piece;  // pieces are cut as checksum_of cuts them
+  for (std::string_view section : {std::string_view(head), std::string_view(about), records, ends}) {
+    while (!section.empty()) {
+      const size_t count = std::min(section.size(), kPiece - piece.size());
+      piece.append(section.substr(0, count));
+      section.remove_prefix(count);
+      if (piece.size() < kPiece) continue;
+      sum.add(piece);
+      out.write(piece);
+      piece.clear();
+    }
+  }
+  if (!piece.empty()) sum.add(piece);
+  out.write(piece);
+  std::string tail;
+  pack(tail, sum.value());
+  out.write(tail);
+  out.commit();
+}
+
 }  // namespace
 
 Index open_index(const DataConfig& config, const path& file, Reporter& reporter, int threads) {
   std::optional<Kept> kept = kept_in(file);
   if (kept && kept->settings == settings_of(config) && unchanged(kept->index, threads)) return std::move(kept->index);
   Index index = scan(config);
-  check_pictures(index, reporter, kept ? kept->index.samples : SampleList(), threads);
+  try {
+    check_pictures(index, reporter, kept ? kept->index.samples : SampleList(), threads);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) write_index(index, kUnfinished, file);
+    throw;
+  }
   return index;
 }
 
 void save_index(Index& index, const DataConfig& config, const path& file) {
   if (index.samples.is_in_file()) return;
-  const std::string about = packed_about(index, settings_of(config));
-  const std::string_view records = index.samples.records(), ends = index.samples.ends();
-  std::string head;
-  pack(head, Head{kMark, about.size(), records.size(), ends.size()});
-  {
-    io::AtomicFile out(file);
-    Checksum sum;
-    std::string piece;  // pieces are cut as checksum_of cuts them
-    for (std::string_view section : {std::string_view(head), std::string_view(about), records, ends}) {
-      while (!section.empty()) {
-        const size_t count = std::min(section.size(), kPiece - piece.size());
-        piece.append(section.substr(0, count));
-        section.remove_prefix(count);
-        if (piece.size() < kPiece) continue;
-        sum.add(piece);
-        out.write(piece);
-        piece.clear();
-      }
-    }
-    if (!piece.empty()) sum.add(piece);
-    out.write(piece);
-    std::string tail;
-    pack(tail, sum.value());
-    out.write(tail);
-    out.commit();
-  }
+  write_index(index, settings_of(config), file);
   if (auto kept = kept_in(file)) index.samples = std::move(kept->index.samples);
 }
 

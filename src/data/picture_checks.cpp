@@ -14,9 +14,9 @@
 namespace emulsion::data {
 namespace {
 
-/// What looking at a picture gave.
+/// What looking at a picture gave: one of both; neither: nobody looked.
 struct Finding {
-  std::string fault;  // "": none
+  std::string fault;
   std::string content;
 };
 
@@ -62,9 +62,9 @@ void check_pictures(Index& index, Reporter& reporter, const SampleList& known_sa
     const auto content = known.content(index.samples.facts(i).state);
     content ? void(findings[i].content = *content) : open.push_back(i);
   }
+  std::atomic<bool> stopped = false;
   if (!open.empty()) {
     std::atomic<size_t> next = 0, done = 0;
-    std::atomic<bool> stopped = false;
     Progress progress(reporter, "Checking pictures", static_cast<int64_t>(open.size()), "pictures");
     const auto work = [&](bool caller) {
       for (size_t k; !stopped && (k = next++) < open.size();) {
@@ -80,22 +80,22 @@ void check_pictures(Index& index, Reporter& reporter, const SampleList& known_sa
       for (int t = 1; t < threads; ++t) workers.emplace_back(work, false);
       work(true);
     }
-    EMULSION_CHECK(!stopped, cancelled, "stopped while checking pictures; nothing was changed");
-    progress.advance(static_cast<int64_t>(open.size()));
+    progress.advance(static_cast<int64_t>(done));
   }
   SampleList good;
   for (size_t i = 0; i < findings.size(); ++i) {
     Sample sample = index.samples[i];
-    if (findings[i].fault.empty()) {
+    if (!findings[i].content.empty()) {
       sample.content = findings[i].content;
       good.push_back(sample);
-    } else {
+    } else if (!findings[i].fault.empty()) {
       index.problems.push_back(
           {sample.path, sample.path.string(), findings[i].fault, "picture left out; replace it, or delete it"});
       watch_files(index, sample);
     }
   }
   index.samples = std::move(good);
+  EMULSION_CHECK(!stopped, cancelled, "stopped while checking pictures");
 }
 
 }  // namespace emulsion::data

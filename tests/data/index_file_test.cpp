@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/stop.h"
 #include "data/file_state.h"
 #include "data/pictures.h"
 #include "io/atomic_file.h"
@@ -139,6 +140,17 @@ TEST_F(IndexFileTest, WhatCannotBeDecodedStaysOutUntilItIsMended) {
   settle();
   EXPECT_EQ(open(), 1);
   EXPECT_EQ(open_index(config_, file(), looks).samples.size(), 3u);
+}
+
+TEST_F(IndexFileTest, WhatWasLookedAtBeforeAStopIsNotLookedAtAgain) {
+  Looks looks;
+  request_stop();
+  const std::string message = test::error_message([&] { open_index(config_, file(), looks, 1); });
+  clear_stop();
+  EXPECT_NE(message.find("stopped while checking"), std::string::npos) << message;
+  EXPECT_EQ(looks.count, 3);
+  EXPECT_EQ(open(), 2);
+  EXPECT_EQ(open(), 0);
 }
 
 // Two changes within a tick of the clock leave the same time.

@@ -112,6 +112,8 @@ void add_train(CLI::App& app) {
                "chosen for it.\n"
                "The same command goes on where it stopped. Ctrl-C saves the state and stops (exit "
                "code 75).\n"
+               "Steps may change meanwhile, while no learning rate of the steps done does; previews, "
+               "validation and checkpoints always.\n"
                "The run folder (runs/NAME) holds metrics, previews, checkpoints and the result.",
                "emulsion train configs/quickstart/lora.toml --set steps=500\n"
                "  emulsion train photos --base models/sd-v1-5.safetensors --trigger mystyle\n"

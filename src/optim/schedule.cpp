@@ -114,4 +114,12 @@ double multiplier(const LrScheduleConfig& config, int64_t step, int64_t total) {
   return config.min_ratio + (1 - config.min_ratio) * shape_of(config.shape)(config, {progress, step, warmup});
 }
 
+bool agree(const LrScheduleConfig& config, int64_t steps, int64_t total, int64_t other) {
+  if (total == other) return true;
+  for (int64_t step = 0; step < steps; ++step) {
+    if (multiplier(config, step, total) != multiplier(config, step, other)) return false;
+  }
+  return true;
+}
+
 }  // namespace emulsion::optim

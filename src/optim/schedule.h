@@ -80,4 +80,7 @@ struct LrScheduleConfig {
 /// Throws: Error{config} if both kinds of warm-up are set, or `rates` cannot be read.
 double multiplier(const LrScheduleConfig& config, int64_t step, int64_t total);
 
+/// Whether the first `steps` steps have the same factors in a run of `total` steps as in one of `other`.
+bool agree(const LrScheduleConfig& config, int64_t steps, int64_t total, int64_t other);
+
 }  // namespace emulsion::optim

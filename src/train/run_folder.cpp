@@ -27,12 +27,17 @@ void make_folder(const fs::path& path) {
 RunFolder::RunFolder(const RunConfig& config) : path_(fs::path(config.output) / config.name) {
   const fs::path file = path_ / kConfig;
   if (fs::exists(file)) {
-    const std::string changes =
-        config::diff(config::from_toml<RunConfig>(io::read_file(file), file.string()), config);
-    EMULSION_CHECK(changes.empty(), config,
+    const auto before = config::from_toml<RunConfig>(io::read_file(file), file.string());
+    const RunConfig allowed = adopted(before, config);
+    const std::string refused = config::diff(allowed, config);
+    EMULSION_CHECK(refused.empty(), config,
                    "[run folder] '{}' holds a run with other settings (there -> now):\n{}"
-                   "go on with the old settings, or start a new run with --set name=NAME, or remove the folder",
-                   path_.string(), changes);
+                   "{}go on with the old settings, or start a new run with --set name=NAME, or remove the folder",
+                   path_.string(), refused,
+                   allowed.steps == config.steps ? "" : "(steps can change while that changes no learning rate of the steps done)\n");
+    changed_ = config::diff(before, config);
+    if (config.steps > before.steps) fs::remove(path_ / kFinished);
+    if (!changed_.empty()) io::write_file_atomic(file, config::to_toml(config));
   } else {
     make_folder(path_);
     io::write_file_atomic(file, config::to_toml(config));
@@ -44,8 +49,31 @@ RunFolder::RunFolder(const RunConfig& config) : path_(fs::path(config.output) / 
   }
 }
 
+/// The settings of `before`, with those of `now` that may change.
+RunConfig RunFolder::adopted(const RunConfig& before, const RunConfig& now) const {
+  RunConfig all = before;
+  all.preview = now.preview;
+  all.validation = now.validation;
+  all.checkpoint = now.checkpoint;
+  all.loader_threads = now.loader_threads;
+  all.gradient_checkpointing = now.gradient_checkpointing;
+  all.memory_limit = now.memory_limit;
+  const int64_t done = steps_done();
+  const bool state_is_there = done == before.steps || !fs::exists(path_ / kFinished);
+  if (now.steps >= done && state_is_there && optim::agree(before.schedule, done, before.steps, now.steps)) all.steps = now.steps;
+  return all;
+}
+
+int64_t RunFolder::steps_done() const {
+  const auto found = states();
+  if (found.empty()) return 0;
+  const std::string name = found.back().stem().string();
+  return std::stoll(name.substr(name.find('-') + 1));
+}
+
 std::vector<fs::path> RunFolder::states() const {
   std::vector<fs::path> found;
+  if (!fs::exists(path_ / "checkpoints")) return found;
   for (const auto& entry : fs::directory_iterator(path_ / "checkpoints")) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with("step-") && name.ends_with(".safetensors")) found.push_back(entry.path());

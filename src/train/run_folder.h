@@ -15,9 +15,14 @@ namespace emulsion::train {
 
 class RunFolder {
  public:
-  /// Creates the folder, or opens the one that is there.
+  /// Creates the folder, or opens the one that is there. Between two starts of a run those settings may change that decide nothing of
+  /// what it has done: what it does besides training (previews, validation, checkpoints), how it uses the machine, and `steps` as long
+  /// as the schedule had given every step so far the same learning rate. A finished run that gets more steps is not finished any more.
   /// Throws: Error{config} if it belongs to a run with other settings, listing them; Error{io} if it cannot be written.
   explicit RunFolder(const RunConfig& config);
+
+  /// What changed since the last start, a line "path: before -> now" each.
+  const std::string& changed() const { return changed_; }
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
@@ -37,7 +42,11 @@ class RunFolder {
 
  private:
   std::vector<std::filesystem::path> states() const;  // oldest first
+  int64_t steps_done() const;                          // in the newest state, whole or not
+  RunConfig adopted(const RunConfig& before, const RunConfig& now) const;
+
   std::filesystem::path path_;
+  std::string changed_;
 };
 
 }  // namespace emulsion::train

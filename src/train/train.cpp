@@ -127,6 +127,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   }
 
   RunFolder folder(config);
+  if (!folder.changed().empty()) reporter.note("changed since the last start (before -> now):\n" + folder.changed());
   if (const auto result = folder.finished_result()) {
     reporter.note(fmt::format("{} is finished: {}", config.name, result->string()));
     return {folder.path(), *result, 0};

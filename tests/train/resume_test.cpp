@@ -99,22 +99,39 @@ class ResumeTest : public ::testing::TestWithParam<size_t> {
     // The same name: it is in the files.
     RunConfig whole = config(method, optimizer, "run"), stopped = whole;
     whole.output = (temp / "whole").string();
-    stopped.output = (temp / "stopped").string();
+    stopped.output = (temp / "other").string();
     Reporter silent;
     run_training(whole, silent);
     test::StopAfter stopper(2);
     EXPECT_NE(test::error_message([&] { run_training(stopped, stopper); }), "");
     clear_stop();
     run_training(stopped, silent);
-    const auto expected = results(temp / "whole" / "run"), found = results(temp / "stopped" / "run");
+    expect_same_results();
+  }
+
+  /// A run that was finished, and then got more steps.
+  void expect_exact_when_longer(const NamedMethod& method, const optim::OptimizerConfig& optimizer) const {
+    RunConfig whole = config(method, optimizer, "run"), longer = whole;
+    whole.output = (temp / "whole").string();
+    longer.output = (temp / "other").string();
+    Reporter silent;
+    run_training(whole, silent);
+    longer.steps = 2;
+    run_training(longer, silent);
+    longer.steps = whole.steps;
+    run_training(longer, silent);
+    expect_same_results();
+  }
+
+  void expect_same_results() const {
+    const auto expected = results(temp / "whole" / "run"), found = results(temp / "other" / "run");
     EXPECT_GE(expected.size(), 2u);
-    std::vector<std::string> names;
     for (const auto& [name, bytes] : expected) {
       const auto other = found.find(name);
       EXPECT_TRUE(other != found.end() && other->second == bytes) << name;
     }
     fs::remove_all(temp / "whole");
-    fs::remove_all(temp / "stopped");
+    fs::remove_all(temp / "other");
   }
   test::TempFolder temp;
 };
@@ -129,6 +146,14 @@ TEST_P(ResumeTest, EveryMethodEndsWithTheSameBits) {
   for (const NamedMethod& method : methods()) {
     SCOPED_TRACE(method.name);
     expect_exact(method, optimizer);
+  }
+}
+
+TEST_P(ResumeTest, AFinishedRunThatGetsMoreStepsEndsAsIfItHadThemFromTheStart) {
+  const auto optimizer = all_optimizers(std::make_index_sequence<std::variant_size_v<optim::OptimizerConfig>>()).at(GetParam());
+  for (const NamedMethod& method : {methods().front(), methods().back()}) {
+    SCOPED_TRACE(method.name);
+    expect_exact_when_longer(method, optimizer);
   }
 }
 

@@ -44,6 +44,55 @@ TEST_F(RunFolderTest, TheRunOfAnotherConfigIsRefusedWithTheDifference) {
   EXPECT_EQ(io::read_file(folder / "config.toml"), before);
 }
 
+TEST_F(RunFolderTest, WhatDecidesNothingOfWhatIsDoneMayChange) {
+  const RunFolder folder(config);
+  save(2, 2);
+  RunConfig other = config;
+  other.preview.every = 50;
+  other.checkpoint.every = 7;
+  other.memory_limit = 3;
+  const RunFolder again(other);
+  expect_contains(again.changed(), {"preview.every: 0 -> 50", "checkpoint.every: 0 -> 7", "memory_limit"});
+  EXPECT_EQ(RunFolder(other).changed(), "");
+  EXPECT_EQ(config::diff(config::from_toml<RunConfig>(io::read_file(folder / "config.toml"), "config.toml"), other), "");
+}
+
+TEST_F(RunFolderTest, StepsMayChangeWhileNoLearningRateOfTheStepsDoneDoes) {
+  const auto with = [&](int64_t steps) {
+    RunConfig other = config;
+    other.steps = steps;
+    return other;
+  };
+  config.schedule.shape = optim::LrSchedule::warmup_stable_decay;
+  config.schedule.decay_fraction = 0.5;
+  config.steps = 20;
+  RunFolder{config};
+  save(12, 2);
+  expect_contains(test::error_message([&] { RunFolder{with(40)}; }), {"steps: 20 -> 40", "learning rate"});  // 10 to 12 decayed
+  config.name = "constant";
+  config.schedule = {};
+  RunFolder{config};
+  save(12, 2);
+  EXPECT_EQ(RunFolder(with(40)).changed(), "steps: 20 -> 40\n");
+  EXPECT_EQ(RunFolder(with(12)).changed(), "steps: 40 -> 12\n");
+  expect_contains(test::error_message([&] { RunFolder{with(11)}; }), {"steps: 12 -> 11"});
+}
+
+TEST_F(RunFolderTest, AFinishedRunThatGetsMoreStepsIsNotFinishedAnyMore) {
+  RunFolder folder(config);
+  save(config.steps, 2);
+  folder.mark_finished("result");
+  RunConfig longer = config;
+  longer.steps += 5;
+  EXPECT_TRUE(RunFolder(config).finished_result());
+  EXPECT_FALSE(RunFolder(longer).finished_result());
+  folder.mark_finished("result");
+  fs::remove_all(folder / "checkpoints");
+  RunConfig longest = longer;
+  longest.steps += 5;
+  expect_contains(test::error_message([&] { RunFolder{longest}; }), {"steps"});  // from where should it go on?
+}
+
 TEST_F(RunFolderTest, KeepsTheNewestStates) {
   const RunFolder folder(config);
   EXPECT_FALSE(folder.load_state().has_value());

@@ -115,7 +115,7 @@ void add_train(CLI::App& app) {
                "Steps may change meanwhile, while no learning rate of the steps done does; previews, "
                "validation and checkpoints always.\n"
                "The run folder (runs/NAME) holds metrics, previews, checkpoints and the result.",
-               "emulsion train configs/quickstart/lora.toml --set steps=500\n"
+               "emulsion train configs/quickstart/style.toml --set steps=500\n"
                "  emulsion train photos --base models/sd-v1-5.safetensors --trigger mystyle\n"
                "  emulsion train photos");
   verb->add_option("run", arguments->what, "The run file, or a folder of pictures")

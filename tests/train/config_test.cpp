@@ -92,8 +92,19 @@ TEST(RunConfigTest, AColourThatIsNoneIsNamed) {
   expect_contains(refusal([](RunConfig& c) { c.data.background = "pink"; }), {"data.background", "#rrggbb", "\"pink\""});
 }
 
+TEST(RunConfigTest, EveryRunFileOfTheProjectIsValid) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(test::source_dir() / "configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    SCOPED_TRACE(entry.path().string());
+    ++count;
+    EXPECT_NO_THROW(validate(load_run_config(entry.path().string(), {})));
+  }
+  EXPECT_GE(count, 20);
+}
+
 TEST(RunConfigTest, OverridesAreCheckedLikeTheFile) {
-  const std::string file = (test::source_dir() / "configs" / "quickstart" / "lora.toml").string();
+  const std::string file = (test::source_dir() / "configs" / "quickstart" / "style.toml").string();
   const RunConfig config = load_run_config(file, {{"method.rank", "4"}, {"optimizer.lr", "1e-5"}});
   EXPECT_EQ(std::get<LoraMethod>(config.method).rank, 4);
   EXPECT_EQ(optim::learning_rate(config.optimizer), 1e-5);

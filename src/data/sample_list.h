@@ -48,7 +48,7 @@ class SampleList {
 
   SampleList() = default;
 
-  /// The list that lies in `count` records in `file`; `records` and `ends` are parts of its bytes.
+  /// The list that lies in `file`: `records` and `ends`, as the functions of these names give them, are parts of its bytes.
   SampleList(std::shared_ptr<const io::FileMap> file, std::string_view records, std::string_view ends)
       : file_(std::move(file)), records_in_file_(records), ends_in_file_(ends) {}
 

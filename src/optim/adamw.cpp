@@ -84,17 +84,6 @@ kernels::AdamWFactors factors_of(const AdamWConfig& config, const Param& param, 
           .eps = static_cast<float>(config.eps)};
 }
 
-/// The gradient in the weight's storage order.
-Tensor aligned(const Tensor& grad, const Param& param) {
-  const Tensor& weight = held(param);
-  EMULSION_CHECK(grad.sizes() == weight.sizes(), shape, "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
-                 fmt::join(weight.sizes(), ","), fmt::join(grad.sizes(), ","));
-  const bool readable = grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
-  if (readable && grad.strides() == weight.strides()) return grad;
-  const auto dtype = readable ? grad.scalar_type() : at::kFloat;
-  return at::empty_strided(weight.sizes(), weight.strides(), weight.options().dtype(dtype)).copy_(grad);
-}
-
 void set_grad(Job& job, Tensor grad) {
   job.grad = std::move(grad);
   if (job.grad.scalar_type() == at::kFloat) {
@@ -138,7 +127,7 @@ Tensor read(const Moment& moment, const Tensor& weight, bool with_sign) {
 }
 
 void write(const Moment& moment, const Tensor& values, bool with_sign) {
-  if (moment.eight_bit()) write_eight_bit(moment, values.as_strided({values.numel()}, {1}), with_sign);
+  if (moment.eight_bit()) write_eight_bit(moment, in_memory(values), with_sign);
 }
 
 /// Both by their names in a state, after the parameter's.
@@ -182,7 +171,7 @@ void AdamW::step_on_cpu(double lr, double grad_scale, double ema_decay) {
     if (!param.grad.defined() || !held(param).is_cpu()) continue;
     Job job(slot.moment1, slot.moment2);
     job.factors = factors_of(config_, param, slot.steps, lr, grad_scale);
-    set_grad(job, aligned(param.grad, param));
+    set_grad(job, aligned_grad(param));
     if (param.master.defined()) job.master = param.master.mutable_data_ptr<float>();
     if (param.copy.defined()) job.copy = static_cast<uint16_t*>(param.copy.mutable_data_ptr());
     if (param.low.defined()) job.low = static_cast<uint16_t*>(param.low.mutable_data_ptr());

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 
 namespace emulsion::optim {
 
@@ -17,8 +18,9 @@ std::vector<Chunk> chunks_of(const std::vector<int64_t>& sizes) {
 }
 
 void for_each_chunk(int64_t count, const std::function<void(int64_t)>& f) {
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i);
+  std::atomic<int64_t> next = 0;
+  at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t i = next++; i < count; i = next++) f(i);
   });
 }
 

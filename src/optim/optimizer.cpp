@@ -23,11 +23,36 @@ void Optimizer::for_each_gradient(double grad_scale, const std::function<void(si
     if (i >= count || !params_[i].grad.defined()) return;
     Param& param = params_[static_cast<size_t>(i)];
     const BorrowedMaster master(param);
-    EMULSION_CHECK(param.grad.sizes() == param.master.sizes(), shape,
-                   "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
-                   fmt::join(param.master.sizes(), ","), fmt::join(param.grad.sizes(), ","));
-    Tensor grad = at::empty_like(param.master).copy_(param.grad);
-    f(static_cast<size_t>(i), grad_scale == 1 ? grad : grad.mul_(grad_scale));
+    const Tensor grad = aligned_grad(param).to(at::kFloat);
+    f(static_cast<size_t>(i), grad_scale == 1 ? grad : grad * grad_scale);
+  });
+}
+
+void Optimizer::for_each_slice(double grad_scale, const std::function<void(size_t, Param&, int64_t, int64_t)>& f) {
+  std::vector<Tensor> grads(params_.size());
+  std::vector<int64_t> sizes(params_.size(), 0);
+  std::vector<Chunk> whole;  // on other devices
+  for (size_t i = 0; i < params_.size(); ++i) {
+    if (!params_[i].grad.defined()) continue;
+    grads[i] = aligned_grad(params_[i]);
+    if (grads[i].is_cpu()) {
+      sizes[i] = grads[i].numel();
+    } else {
+      whole.push_back({static_cast<int64_t>(i), 0, grads[i].numel()});
+    }
+  }
+  std::vector<Chunk> chunks = chunks_of(sizes);
+  chunks.insert(chunks.end(), whole.begin(), whole.end());
+  for_each_chunk(std::max<int64_t>(2, static_cast<int64_t>(chunks.size())), [&](int64_t c) {
+    const at::NoGradGuard no_grad;
+    if (c >= static_cast<int64_t>(chunks.size())) return;
+    const auto [tensor, begin, end] = chunks[static_cast<size_t>(c)];
+    const auto i = static_cast<size_t>(tensor);
+    Param part = slice_of(params_[i], grads[i], begin, end);
+    const BorrowedMaster master(part);
+    part.grad = part.grad.to(at::kFloat);
+    if (grad_scale != 1) part.grad = part.grad * grad_scale;
+    f(i, part, begin, end);
   });
 }
 

@@ -35,9 +35,13 @@ class Optimizer {
   virtual void load_state(const NamedTensors& state) = 0;
 
  protected:
-  /// f(i, gradient) for every parameter with a gradient: float32, scaled, contiguous like the master, which is there
+  /// f(i, gradient) for every parameter with a gradient: float32, scaled, in the master's storage order, which is there
   /// meanwhile. Each runs in one thread, so that sums have one order.
   void for_each_gradient(double grad_scale, const std::function<void(size_t i, const Tensor& grad)>& f);
+  /// For formulas that treat each number by itself: f(i, part, begin, end) for numbers begin..end-1, in storage order, of every
+  /// parameter with a gradient. The pieces stay in the cache from the first operation to the last. `part` shares the parameter's
+  /// memory; it has a master and a gradient in float32, scaled.
+  void for_each_slice(double grad_scale, const std::function<void(size_t i, Param& part, int64_t begin, int64_t end)>& f);
   /// The weight and average of a parameter whose master, perhaps a borrowed one, has changed.
   static void follow(Param& param, double ema_decay);
   /// Float32 zeros with the weight's strides.

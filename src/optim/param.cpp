@@ -3,6 +3,9 @@
 #include "core/error.h"
 
 namespace emulsion::optim {
+
+Tensor in_memory(const Tensor& x) { return x.defined() ? x.as_strided({x.numel()}, {1}) : x; }
+
 namespace {
 
 constexpr int kLowBits = 16;  // of a float32, which bfloat16 lacks
@@ -16,8 +19,8 @@ void check_follower(const Param& param, const Tensor& follower, at::ScalarType d
                  at::toString(follower.scalar_type()), fmt::join(follower.sizes(), ","), fmt::join(follower.strides(), ","));
 }
 
-/// The numbers as they lie in memory, read as another type of the same size.
-Tensor in_memory(const Tensor& x, at::ScalarType as) { return x.as_strided({x.numel()}, {1}).view(as); }
+/// The same numbers read as another type of the same size.
+Tensor bits_of(const Tensor& x, at::ScalarType as) { return in_memory(x).view(as); }
 
 /// What kernels::rounding_bits says, for every number of the parameter: int64 [n].
 Tensor rounding_bits(const Param& param) {
@@ -48,7 +51,7 @@ const Tensor& held(const Param& param) { return param.master.defined() ? param.m
 Tensor weight_of(const Param& param) {
   if (param.master.defined()) return param.master;
   Tensor weight = param.copy.to(at::kFloat);
-  if (param.low.defined()) in_memory(weight, at::kInt).add_(in_memory(param.low, at::kShort).to(at::kInt));
+  if (param.low.defined()) bits_of(weight, at::kInt).add_(bits_of(param.low, at::kShort).to(at::kInt));
   return weight;
 }
 
@@ -60,11 +63,31 @@ void set_weight(Param& param, const Tensor& value) {
     param.copy.copy_(value);
     return;
   }
-  const Tensor bits = in_memory(value, at::kInt);
+  const Tensor bits = bits_of(value, at::kInt);
   const Tensor high = (param.rounds ? bits.add(rounding_bits(param).to(at::kInt)) : bits.add(1 << (kLowBits - 1)))
                           .bitwise_right_shift_(kLowBits);
-  in_memory(param.copy, at::kShort).copy_(high);
-  if (param.low.defined()) in_memory(param.low, at::kShort).copy_(bits - high.bitwise_left_shift(kLowBits));
+  bits_of(param.copy, at::kShort).copy_(high);
+  if (param.low.defined()) bits_of(param.low, at::kShort).copy_(bits - high.bitwise_left_shift(kLowBits));
+}
+
+Tensor aligned_grad(const Param& param) {
+  const Tensor &weight = held(param), &grad = param.grad;
+  EMULSION_CHECK(grad.sizes() == weight.sizes(), shape, "[optimizer] {}: expected a gradient [{}], got [{}]", param.name,
+                 fmt::join(weight.sizes(), ","), fmt::join(grad.sizes(), ","));
+  const bool readable = grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
+  if (readable && grad.strides() == weight.strides()) return grad;
+  const auto dtype = readable ? grad.scalar_type() : at::kFloat;
+  return at::empty_strided(weight.sizes(), weight.strides(), weight.options().dtype(dtype)).copy_(grad);
+}
+
+Param slice_of(const Param& param, const Tensor& grad, int64_t begin, int64_t end) {
+  Param part = param;
+  part.grad = grad;
+  for (Tensor* tensor : {&part.master, &part.grad, &part.copy, &part.low, &part.ema}) {
+    if (tensor->defined()) *tensor = in_memory(*tensor).slice(0, begin, end);
+  }
+  part.rounding += static_cast<uint32_t>(begin);
+  return part;
 }
 
 }  // namespace emulsion::optim

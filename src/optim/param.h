@@ -36,6 +36,13 @@ Tensor weight_of(const Param& param);
 /// Makes `value` (float32, the weight's strides) the weight; where `rounds`, by this step's random numbers.
 void set_weight(Param& param, const Tensor& value);
 
+/// A dense tensor's numbers as they lie in memory, [n]; an undefined tensor stays so.
+Tensor in_memory(const Tensor& x);
+/// The gradient (float32 or bfloat16) in the weight's storage order. Throws: Error{shape} naming the parameter.
+Tensor aligned_grad(const Param& param);
+/// Numbers begin..end-1 of a parameter, in storage order, in the memory of the whole; with the gradient `grad`.
+Param slice_of(const Param& param, const Tensor& grad, int64_t begin, int64_t end);
+
 /// Lets a parameter without a master have one while it lives.
 class BorrowedMaster {
  public:

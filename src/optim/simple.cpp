@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "optim/chunks.h"
 #include "optim/state_reader.h"
 
 namespace emulsion::optim {
@@ -11,23 +12,72 @@ namespace {
 
 double root_mean_square(const Tensor& x) { return x.norm().item<double>() / std::sqrt(static_cast<double>(x.numel())); }
 
-/// 1 / sqrt of the squared gradients that rows and columns stand for (Shazeer & Stern 2018, alg. 4).
-Tensor from_factors(const Tensor& rows, const Tensor& columns) {
-  const Tensor r = (rows / rows.mean(-1, true)).rsqrt_().unsqueeze(-1);
-  return r * columns.unsqueeze(-2).rsqrt();
+/// f(begin, end): parts of the first dimension, each of which stays in the cache through several operations.
+template <class F>
+void for_each_part(const Tensor& weight, const F& f) {
+  const int64_t count = weight.dim() == 0 ? 1 : weight.size(0);
+  const int64_t many = std::max<int64_t>(1, kChunkSize * count / std::max<int64_t>(1, weight.numel()));
+  for (int64_t begin = 0; begin < count; begin += many) f(begin, std::min(begin + many, count));
 }
 
-/// 1 / sqrt of the moving average of `squares`, which from two dimensions on is kept as rows and columns.
-Tensor inverse_root(Slot& slot, const std::string& prefix, const Tensor& weight, const Tensor& squares, double keep) {
-  if (weight.dim() < 2) return slot.like(prefix + "exp_avg_sq", weight).mul_(keep).add_(squares, 1 - keep).rsqrt();
-  const auto sizes = weight.sizes();
-  std::vector<int64_t> of_columns(sizes.begin(), sizes.end() - 2);
-  of_columns.push_back(sizes.back());
-  Tensor& rows = slot.get(prefix + "rows", weight, sizes.slice(0, sizes.size() - 1));
-  Tensor& columns = slot.get(prefix + "columns", weight, of_columns);
-  rows.mul_(keep).add_(squares.mean(-1), 1 - keep);
-  columns.mul_(keep).add_(squares.mean(-2), 1 - keep);
-  return from_factors(rows, columns);
+/// Rows begin..end-1 of x; all of a single number.
+Tensor part_of(const Tensor& x, int64_t begin, int64_t end) { return x.dim() == 0 ? x : x.slice(0, begin, end); }
+
+/// Mean over a dimension; of the few columns of a kernel by whole additions, since a sum over memory in threes is slow.
+Tensor mean_over(const Tensor& x, int64_t dim) {
+  if (x.size(dim) > 4) return x.mean(dim);
+  Tensor sum = x.select(dim, 0).clone();
+  for (int64_t i = 1; i < x.size(dim); ++i) sum.add_(x.select(dim, i));
+  return sum.div_(static_cast<double>(x.size(dim)));
+}
+
+/// The moving average of squares, which from two dimensions on is kept as rows and columns (Shazeer & Stern 2018, alg. 4).
+class Squares {
+ public:
+  /// Moves it on by `squares(begin, end)`, parts of a tensor like the weight.
+  template <class F>
+  Squares(Slot& slot, const std::string& prefix, const Tensor& weight, double keep, const F& squares) : dims_(weight.dim()) {
+    if (dims_ < 2) {
+      root_ = slot.like(prefix + "exp_avg_sq", weight).mul_(keep).add_(squares(0, weight.numel()), 1 - keep).rsqrt();
+      return;
+    }
+    const auto sizes = weight.sizes();
+    std::vector<int64_t> of_columns(sizes.begin(), sizes.end() - 2);
+    of_columns.push_back(sizes.back());
+    Tensor rows = slot.get(prefix + "rows", weight, sizes.slice(0, sizes.size() - 1)).mul_(keep);
+    Tensor columns = slot.get(prefix + "columns", weight, of_columns).mul_(keep);
+    for_each_part(weight, [&](int64_t begin, int64_t end) {
+      const Tensor part = squares(begin, end);
+      rows.slice(0, begin, end).add_(mean_over(part, -1), 1 - keep);
+      if (dims_ == 2) {
+        columns.add_(part.sum(0), (1 - keep) / static_cast<double>(sizes[0]));
+      } else {
+        columns.slice(0, begin, end).add_(mean_over(part, -2), 1 - keep);
+      }
+    });
+    rows_ = (rows / rows.mean(-1, true)).rsqrt_().unsqueeze(-1);
+    columns_ = columns.rsqrt().unsqueeze(-2);
+  }
+
+  /// 1 / sqrt of what rows and columns stand for.
+  Tensor inverse_root(int64_t begin, int64_t end) const {
+    if (dims_ < 2) return part_of(root_, begin, end);
+    return rows_.slice(0, begin, end) * (dims_ == 2 ? columns_ : columns_.slice(0, begin, end));
+  }
+
+ private:
+  int64_t dims_;
+  Tensor root_, rows_, columns_;
+};
+
+/// What the gradient becomes, part by part, and the number that its root mean square is clipped by (Shazeer & Stern 2018, alg. 5).
+double clipping(const Squares& squares, const Tensor& grad, double threshold) {
+  double sum = 0;
+  for_each_part(grad, [&](int64_t begin, int64_t end) {
+    const Tensor change = squares.inverse_root(begin, end).mul(part_of(grad, begin, end));
+    sum += std::pow(change.norm().item<double>(), 2);
+  });
+  return std::max(1.0, std::sqrt(sum / static_cast<double>(grad.numel())) / threshold);
 }
 
 /// What Adam takes off the weight at a rate of 1, after both averages have moved. Operations in the order of torch.optim.AdamW.
@@ -53,6 +103,16 @@ Tensor orthogonal(const Tensor& x, int64_t iterations) {
   }
   return (tall ? y.t() : y).contiguous();
 }
+
+/// Whether the formula treats each number by itself.
+template <class Config>
+inline constexpr bool kElementwise = false;
+template <>
+inline constexpr bool kElementwise<SgdConfig> = true;
+template <>
+inline constexpr bool kElementwise<LionConfig> = true;
+template <>
+inline constexpr bool kElementwise<AdanConfig> = true;
 
 double adafactor_rate(const AdafactorConfig& config, const Slot& slot, double rate, const Tensor& weight) {
   if (config.relative_step) {
@@ -83,7 +143,7 @@ void update(const SgdConfig& config, Param& param, const Tensor& grad, Slot& slo
   Tensor g = param.decays && config.weight_decay > 0 ? grad + config.weight_decay * weight : grad;
   if (config.momentum > 0) {
     Tensor& momentum = slot.like("momentum", weight);
-    slot.steps == 1 ? void(momentum = g.clone()) : void(momentum.mul_(config.momentum).add_(g));
+    slot.steps == 1 ? momentum.copy_(g) : momentum.mul_(config.momentum).add_(g);
     g = config.nesterov ? g + config.momentum * momentum : momentum;
   }
   weight.sub_(g, rate);
@@ -101,30 +161,49 @@ void update(const LionConfig& config, Param& param, const Tensor& grad, Slot& sl
 /// In the order of transformers.optimization.Adafactor, for which a convolution's kernel is a stack of matrices [kh, kw].
 template <>
 void update(const AdafactorConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
-  Tensor& weight = param.master;
+  const Tensor& weight = param.master;
   rate = adafactor_rate(config, slot, rate, weight);
   const double keep = 1 - std::pow(static_cast<double>(slot.steps), -config.decay_rate);
-  Tensor change = inverse_root(slot, "", weight, grad.square().add_(config.eps1), keep) * grad;
-  change.div_(std::max(1.0, root_mean_square(change) / config.clip_threshold)).mul_(rate);
-  if (config.beta1 > 0) change = slot.like("exp_avg", weight).mul_(config.beta1).add_(change, 1 - config.beta1);
-  if (param.decays && config.weight_decay > 0) weight.sub_(weight, config.weight_decay * rate);
-  weight.sub_(change);
+  const Squares squares(slot, "", weight, keep, [&](int64_t begin, int64_t end) {
+    return part_of(grad, begin, end).square().add_(config.eps1);
+  });
+  const double shorter = rate / clipping(squares, grad, config.clip_threshold);
+  const Tensor average = config.beta1 > 0 ? slot.like("exp_avg", weight) : Tensor();
+  const double decay = param.decays ? config.weight_decay * rate : 0;
+  for_each_part(weight, [&](int64_t begin, int64_t end) {
+    Tensor change = squares.inverse_root(begin, end).mul(part_of(grad, begin, end)).mul_(shorter);
+    if (average.defined()) change = part_of(average, begin, end).mul_(config.beta1).add_(change, 1 - config.beta1);
+    part_of(weight, begin, end).mul_(1 - decay).sub_(change);
+  });
 }
 
 /// Luo et al. 2023, alg. 2, as came_pytorch has it: tensors of one dimension know no instability.
 template <>
 void update(const CameConfig& config, Param& param, const Tensor& grad, Slot& slot, double rate) {
-  Tensor& weight = param.master;
-  Tensor change = inverse_root(slot, "", weight, grad.square().add_(config.eps1), config.beta2) * grad;
-  change.div_(std::max(1.0, root_mean_square(change) / config.clip_threshold));
-  Tensor& average = slot.like("exp_avg", weight);
-  average.mul_(config.beta1).add_(change, 1 - config.beta1);
-  Tensor step = average;
-  if (weight.dim() >= 2) {
-    step = inverse_root(slot, "residual_", weight, (change - average).square_().add_(config.eps2), config.beta3) * average;
+  const Tensor &weight = param.master, &average = slot.like("exp_avg", weight);
+  const Squares squares(slot, "", weight, config.beta2, [&](int64_t begin, int64_t end) {
+    return part_of(grad, begin, end).square().add_(config.eps1);
+  });
+  const double clipped = clipping(squares, grad, config.clip_threshold);
+  const auto change_of = [&](int64_t begin, int64_t end) {
+    return squares.inverse_root(begin, end).mul(part_of(grad, begin, end)).div_(clipped);
+  };
+  const double decay = param.decays ? config.weight_decay * rate : 0;
+  const auto take = [&](int64_t begin, int64_t end, const Tensor& step) {
+    part_of(weight, begin, end).mul_(1 - decay).sub_(step, rate);
+  };
+  if (weight.dim() < 2) {
+    average.mul_(config.beta1).add_(change_of(0, weight.numel()), 1 - config.beta1);
+    return take(0, weight.numel(), average);
   }
-  if (param.decays && config.weight_decay > 0) weight.sub_(weight, config.weight_decay * rate);
-  weight.sub_(step, rate);
+  const Squares instability(slot, "residual_", weight, config.beta3, [&](int64_t begin, int64_t end) {
+    const Tensor change = change_of(begin, end), mean = part_of(average, begin, end);
+    mean.mul_(config.beta1).add_(change, 1 - config.beta1);
+    return (change - mean).square_().add_(config.eps2);
+  });
+  for_each_part(weight, [&](int64_t begin, int64_t end) {
+    take(begin, end, instability.inverse_root(begin, end).mul(part_of(average, begin, end)));
+  });
 }
 
 /// Xie et al. 2022, alg. 1, with the corrections for a start at 0 of the authors' code.
@@ -186,6 +265,43 @@ void update(const MuonConfig& config, Param& param, const Tensor& grad, Slot& sl
                                                           : 0.2 * std::sqrt(std::max(rows, columns));
   if (param.decays) weight.mul_(1 - rate * config.weight_decay);
   weight.sub_(change.view(weight.sizes()), rate * factor);
+}
+
+template <class Config>
+void Simple<Config>::step(double lr, double grad_scale, double ema_decay) {
+  for (size_t i = 0; i < params_.size(); ++i) {
+    if (params_[i].grad.defined()) ++slots_[i].steps;
+  }
+  if constexpr (kElementwise<Config>) {
+    make_tensors();
+    for_each_slice(grad_scale, [&](size_t i, Param& part, int64_t begin, int64_t end) {
+      Slot slot{.tensors = {}, .steps = slots_[i].steps};
+      for (const auto& [name, tensor] : slots_[i].tensors) slot.tensors[name] = in_memory(tensor).slice(0, begin, end);
+      update(config_, part, part.grad, slot, lr * part.lr_scale);
+      follow(part, ema_decay);
+    });
+  } else {
+    for_each_gradient(grad_scale, [&](size_t i, const Tensor& grad) {
+      Param& param = params_[i];
+      update(config_, param, grad, slots_[i], lr * param.lr_scale);
+      follow(param, ema_decay);
+    });
+  }
+}
+
+/// Zeros for all that the formula keeps, before its pieces are filled apart.
+template <class Config>
+void Simple<Config>::make_tensors() {
+  Slot model{.tensors = {}, .steps = 1};
+  Param number{.name = "", .master = at::zeros({1})};
+  update(config_, number, at::zeros({1}), model, 0);
+  for (size_t i = 0; i < params_.size(); ++i) {
+    if (!params_[i].grad.defined()) continue;
+    for (const auto& [name, _] : model.tensors) {
+      Tensor& tensor = slots_[i].tensors[name];
+      if (!tensor.defined()) tensor = zeros_for(params_[i]);
+    }
+  }
 }
 
 template <class Config>

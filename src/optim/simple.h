@@ -29,18 +29,13 @@ class Simple : public Optimizer {
  public:
   Simple(const Config& config, std::vector<Param> params) : Optimizer(std::move(params)), config_(config), slots_(params_.size()) {}
 
-  void step(double lr, double grad_scale, double ema_decay) override {
-    for_each_gradient(grad_scale, [&](size_t i, const Tensor& grad) {
-      Param& param = params_[i];
-      ++slots_[i].steps;
-      update(config_, param, grad, slots_[i], lr * param.lr_scale);
-      follow(param, ema_decay);
-    });
-  }
+  void step(double lr, double grad_scale, double ema_decay) override;
   NamedTensors state() const override;
   void load_state(const NamedTensors& state) override;
 
  private:
+  void make_tensors();
+
   Config config_;
   std::vector<Slot> slots_;
 };

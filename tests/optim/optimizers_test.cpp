@@ -280,6 +280,43 @@ TEST(OptimizersTest, AWeightOfBfloat16AloneIsTheFloat32StepRoundedAtRandom) {
   }
 }
 
+/// A large weight whose memory is not in the order of its indices; as one parameter, or its numbers by 10,000 as parameters apart.
+std::vector<Param> large_weight(bool apart, bool rounds) {
+  const Tensor numbers = Rng(1).normal({300 * 301}, Purpose::init);
+  std::vector<Param> params;
+  for (int64_t begin = 0; begin < (apart ? numbers.numel() : 1); begin += 10'000) {
+    Param param{.name = std::to_string(begin)};
+    param.master = apart ? numbers.slice(0, begin, begin + 10'000).clone() : numbers.clone().view({300, 301}).t();
+    if (rounds) param.copy = std::exchange(param.master, Tensor()).to(at::kBFloat16);
+    param.rounds = rounds;
+    param.rounding = 77 + static_cast<uint32_t>(begin);
+    params.push_back(std::move(param));
+  }
+  return params;
+}
+
+TEST(OptimizersTest, ALargeWeightTakesTheStepsThatItsNumbersTakeApart) {
+  for (const std::string name : {"adamw", "sgd", "lion", "adan"}) {
+    for (const bool rounds : {false, true}) {
+      const OptimizerConfig config = golden_configs().at(name);
+      const auto whole = make_optimizer(config, large_weight(false, rounds)), apart = make_optimizer(config, large_weight(true, rounds));
+      for (uint64_t step = 0; step < 3; ++step) {
+        const Tensor grad = Rng(2).normal({300 * 301}, Purpose::noise, step);
+        whole->params()[0].grad = grad.view({300, 301}).t().contiguous();  // in another order than the weight
+        for (size_t i = 0; i < apart->params().size(); ++i) {
+          apart->params()[i].grad = grad.slice(0, static_cast<int64_t>(i) * 10'000, (static_cast<int64_t>(i) + 1) * 10'000);
+        }
+        whole->step(learning_rate(config), 0.5);
+        apart->step(learning_rate(config), 0.5);
+      }
+      Tensor together = at::empty({0});
+      for (const Param& param : apart->params()) together = at::cat({together, weight_of(param)});
+      // Bits may differ by a last place where one ends a vector of numbers and the other does not; it may tip what is rounded.
+      EXPECT_TRUE(test::close(in_memory(weight_of(whole->params()[0])), together, rounds ? 1.0 / 128 : 1e-6)) << name << " " << rounds;
+    }
+  }
+}
+
 // 1 + 2^-10 lies an eighth of the way from 1 to the next bfloat16.
 TEST(OptimizersTest, RoundingAtRandomIsRightOnAverageAndKeepsWhatBfloat16CanSay) {
   const int64_t n = 200'000;

@@ -70,7 +70,8 @@ class Squares {
   Tensor root_, rows_, columns_;
 };
 
-/// What the gradient becomes, part by part, and the number that its root mean square is clipped by (Shazeer & Stern 2018, alg. 5).
+/// What the change, the gradient over the root of the squares, is divided by: its root mean square is `threshold` at most (Shazeer &
+/// Stern 2018, alg. 5).
 double clipping(const Squares& squares, const Tensor& grad, double threshold) {
   double sum = 0;
   for_each_part(grad, [&](int64_t begin, int64_t end) {
@@ -329,7 +330,7 @@ void Simple<Config>::load_state(const NamedTensors& state) {
     Param param{.name = params_[i].name, .master = zeros_for(params_[i])};
     update(config_, param, at::ones_like(param.master), model, 0);
     for (const auto& [name, tensor] : model.tensors) {
-      slots_[i].tensors[name] = reader.get(params_[i].name + "." + name, tensor.sizes()).to(tensor.options()).clone();
+      slots_[i].tensors[name] = at::empty_like(tensor).copy_(reader.get(params_[i].name + "." + name, tensor.sizes()));
     }
   }
 }

@@ -1,4 +1,6 @@
 // What all methods that train a denoiser share.
+#include <ATen/Parallel.h>
+
 #include <optional>
 
 #include "core/error.h"
@@ -22,14 +24,18 @@ Denoising denoising_of(const models::Model& model, const RunConfig& config) {
   return denoising;
 }
 
-/// A fingerprint of a part's weights, so that a cache never outlives them.
+/// A fingerprint of a part's weights and their type, so that a cache never outlives them.
 std::string fingerprint(const nn::ParamStore& store) {
-  io::Sha256 hash;
-  for (const nn::Param& param : store.params()) {
-    const Tensor bytes = param.value.detach().to(at::kFloat).contiguous();
-    hash.update(std::string_view(static_cast<const char*>(bytes.data_ptr()), static_cast<size_t>(bytes.nbytes())));
-  }
-  return hash.finish();
+  const auto& params = store.params();
+  std::vector<std::string> hashes(params.size());
+  at::parallel_for(0, static_cast<int64_t>(params.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const Tensor value = params[i].value.detach().cpu().contiguous();
+      const std::string_view bytes(static_cast<const char*>(value.const_data_ptr()), value.nbytes());
+      hashes[i] = c10::toString(value.scalar_type()) + io::sha256_hex(bytes);
+    }
+  });
+  return io::sha256_hex(fmt::format("{}", fmt::join(hashes, ";")));
 }
 
 /// Of a picture whose file has the hash `content`, at `size`.
@@ -41,9 +47,10 @@ std::string latent_key(const std::string& content, data::Size size, bool flipped
 
 at::ScalarType dtype_of(ComputeDtype dtype) { return dtype == ComputeDtype::bfloat16 ? at::kBFloat16 : at::kFloat; }
 
-models::Model loaded_model(const RunConfig& config) {
-  models::Model model = weights::load_model(config.model.path);
-  if (!config.model.vae.empty()) weights::replace_vae(model, config.model.vae);
+models::Model loaded_model(const RunConfig& config, at::ScalarType dtype) {
+  if (!config.model.merge.empty()) dtype = at::kFloat;
+  models::Model model = weights::load_model(config.model.path, {.dtype = dtype});
+  if (!config.model.vae.empty()) weights::replace_vae(model, config.model.vae, dtype);
   for (const MergeConfig& merged : config.model.merge) {
     adapters::AdapterSet adapter = weights::load_adapter(merged.path, model);
     adapters::bake(adapter, merged.strength, model.components());
@@ -129,7 +136,7 @@ void DenoiserMethod::cache_texts(const data::BatchSource& source, const std::fil
     for (const auto* encoder : {&model_.text_encoder, &model_.text_encoder_2}) {
       if (*encoder) parts += fingerprint((*encoder)->store) + ";";
     }
-    return parts + c10::toString(model_.text_encoder->store.params().front().value.scalar_type());
+    return parts;
   };
   text_cache_ = std::make_unique<TextCache>(source.index(), encode, settings, folder, reporter);
 }

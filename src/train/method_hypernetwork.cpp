@@ -55,7 +55,7 @@ std::unique_ptr<Method> make_hypernetwork_method(const RunConfig& config, models
 }
 
 std::unique_ptr<Method> make_hypernetwork_method(const RunConfig& config) {
-  return make_hypernetwork_method(config, loaded_model(config));
+  return make_hypernetwork_method(config, loaded_model(config, dtype_of(config.dtype)));
 }
 
 }  // namespace emulsion::train

@@ -192,7 +192,7 @@ std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model 
 }
 
 std::unique_ptr<Method> make_lora_method(const RunConfig& config) {
-  return make_lora_method(config, loaded_model(config));
+  return make_lora_method(config, loaded_model(config, dtype_of(config.dtype)));
 }
 
 }  // namespace emulsion::train

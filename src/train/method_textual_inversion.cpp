@@ -50,7 +50,7 @@ std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, m
 }
 
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config) {
-  return make_textual_inversion_method(config, loaded_model(config));
+  return make_textual_inversion_method(config, loaded_model(config, dtype_of(config.dtype)));
 }
 
 }  // namespace emulsion::train

@@ -25,8 +25,9 @@ std::unique_ptr<Method> make_lora_method(const RunConfig& config, models::Model 
 std::unique_ptr<Method> make_textual_inversion_method(const RunConfig& config, models::Model model);
 std::unique_ptr<Method> make_hypernetwork_method(const RunConfig& config, models::Model model);
 
-/// The model at config.model.path, with the autoencoder at config.model.vae if one is given.
-models::Model loaded_model(const RunConfig& config);
+/// The model at config.model.path, with the autoencoder at config.model.vae if one is given. `dtype`: float32 for weights that train;
+/// it comes as float32 all the same where others are to be merged into it.
+models::Model loaded_model(const RunConfig& config, at::ScalarType dtype = at::kFloat);
 
 at::ScalarType dtype_of(ComputeDtype dtype);
 

@@ -9,7 +9,7 @@
 namespace emulsion::train {
 namespace {
 
-constexpr int64_t kOnDisk = int64_t{64} << 30;  // bytes
+constexpr int64_t kOnDisk = int64_t{64} << 30, kInMemory = int64_t{512} << 20;  // bytes
 
 /// Every caption of the index and "", those that several pictures have several times.
 void for_each_caption(const data::Index& index, const std::function<void(const std::string&)>& f) {
@@ -34,18 +34,18 @@ int64_t room_in(const std::filesystem::path& folder) {
 
 }  // namespace
 
-TextPlace text_place(int64_t bytes, int64_t room, int64_t in_memory) {
-  if (bytes <= in_memory) return TextPlace::memory;
-  return bytes <= std::min(kOnDisk, room / 2) ? TextPlace::disk : TextPlace::nowhere;
+TextPlace text_place(int64_t bytes, int64_t room) {
+  if (bytes <= std::min(kOnDisk, room / 2)) return TextPlace::disk;
+  return bytes <= kInMemory ? TextPlace::memory : TextPlace::nowhere;
 }
 
 TextCache::TextCache(const data::Index& index, const Encode& encode, const std::function<std::string()>& settings,
-                     const std::filesystem::path& folder, Reporter& reporter, int64_t in_memory) {
+                     const std::filesystem::path& folder, Reporter& reporter, std::optional<int64_t> room) {
   const models::Conditioning first = encode("");
   options_ = first.context.options();
   const int64_t different = count_different(index);
   const auto each = static_cast<int64_t>(first.context.nbytes() + (first.pooled.defined() ? first.pooled.nbytes() : 0));
-  place_ = text_place(different * each, room_in(folder), in_memory);
+  place_ = text_place(different * each, room ? *room : room_in(folder));
   if (!complete()) {
     reporter.note(fmt::format("the states of {} captions would take {:.1f} GB: each is encoded when its picture comes", different,
                               static_cast<double>(different * each) / 1e9));

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -16,15 +17,13 @@ namespace emulsion::train {
 
 /// Where the states of an index's captions are kept.
 enum class TextPlace {
-  memory,  // few: encoded at every start
   disk,    // encoded once for all starts
+  memory,  // few, where the disk is full or cannot be written: encoded at every start
   nowhere  // too many: each is encoded when its picture comes
 };
 
-constexpr int64_t kTextsInMemory = int64_t{512} << 20;  // bytes
-
-/// `bytes`: of all of them; `room`: what is free on the disk; `in_memory`: what may stay there.
-TextPlace text_place(int64_t bytes, int64_t room, int64_t in_memory = kTextsInMemory);
+/// `bytes`: of all of them; `room`: what is free on the disk.
+TextPlace text_place(int64_t bytes, int64_t room);
 
 /// Text states by caption: contexts [1, 77 n, D] and pooled [1, P].
 class TextCache {
@@ -32,9 +31,10 @@ class TextCache {
   using Encode = std::function<models::Conditioning(const std::string& caption)>;
 
   /// Encodes the captions of `index` and "" as far as they are not kept yet. `settings` tells everything that their states depend on;
-  /// it is asked for only where they go to the disk, into `folder`. Throws: Error{cancelled}, what is on the disk is kept; Error{io}.
+  /// it is asked for only where they go to the disk, into `folder`, which has `room` bytes free (as the system says, where none is
+  /// given). Throws: Error{cancelled}, what is on the disk is kept; Error{io}.
   TextCache(const data::Index& index, const Encode& encode, const std::function<std::string()>& settings,
-            const std::filesystem::path& folder, Reporter& reporter, int64_t in_memory = kTextsInMemory);
+            const std::filesystem::path& folder, Reporter& reporter, std::optional<int64_t> room = std::nullopt);
 
   /// Whether `at` can be asked; otherwise captions are to be encoded as they come.
   bool complete() const { return place_ != TextPlace::nowhere; }

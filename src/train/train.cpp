@@ -60,6 +60,13 @@ void report_needs(const RunConfig& config, const Rehearsal& tried, Reporter& rep
                             config.preview.every > 0 ? " and previews besides" : "", static_cast<double>(tried.peak_bytes) / 1e9));
 }
 
+/// The run's folder, after a word on what changed since the last start.
+RunFolder opened_folder(const RunConfig& config, Reporter& reporter) {
+  RunFolder folder(config);
+  if (!folder.changed().empty()) reporter.note("changed since the last start (before -> now):\n" + folder.changed());
+  return folder;
+}
+
 /// The pictures of config.priors.
 class ClassPictures {
  public:
@@ -103,7 +110,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
   const ClassPictures classes(config);
   std::unique_ptr<Method> method;  // made when first needed: a finished run loads no model
   if (!options.dry_run && classes.missing() > 0) {
-    const RunFolder checked(config);  // refuses the folder of another run before anything is drawn into it
+    opened_folder(config, reporter);  // refuses the folder of another run before anything is drawn into it
     method = make_method(config);
     classes.draw(*method, reporter);
   }
@@ -126,8 +133,7 @@ RunResult run_training(const RunConfig& config, Reporter& reporter, const RunOpt
     return {std::filesystem::path(config.output) / config.name, {}, 0};
   }
 
-  RunFolder folder(config);
-  if (!folder.changed().empty()) reporter.note("changed since the last start (before -> now):\n" + folder.changed());
+  RunFolder folder = opened_folder(config, reporter);
   if (const auto result = folder.finished_result()) {
     reporter.note(fmt::format("{} is finished: {}", config.name, result->string()));
     return {folder.path(), *result, 0};

@@ -1,5 +1,8 @@
 // Runs of adapters: going on from a file, on top of merged files, with a largest norm, from a part of the weights.
 #include "adapters/lora.h"
+
+#include <algorithm>
+
 #include "core/stop.h"
 #include "generate/embeddings.h"
 #include "io/safetensors.h"
@@ -12,6 +15,13 @@
 
 namespace emulsion::train {
 namespace {
+
+/// Collects the phases of a run.
+class Phases : public Reporter {
+ public:
+  void begin(const std::string& what, int64_t, const std::string&, int64_t) override { all.push_back(what); }
+  std::vector<std::string> all;
+};
 
 class LoraRunsTest : public ::testing::Test {
  protected:
@@ -58,6 +68,34 @@ TEST_F(LoraRunsTest, ARunGoesOnFromAnAdapterOfAFile) {
   }
   EXPECT_GT(moved, 0.9e-4);
   EXPECT_EQ(after.metadata().at("ss_network_dim"), "3");
+}
+
+TEST_F(LoraRunsTest, ALaterStartEncodesNothingAgain) {
+  RunConfig twice = config("twice");
+  std::get<LoraMethod>(twice.method).targets = {"unet.*.attn2.to_*"};  // where text encoders train, their states are fresh
+  Phases first, second, other;
+  run_training(twice, first);
+  twice.steps = 5;
+  run_training(twice, second);
+  twice.name = "other";
+  twice.seed += 1;
+  run_training(twice, other);
+  EXPECT_EQ(first.all, other.all);
+  for (const char* phase : {"Encoding pictures", "Encoding captions"}) {
+    EXPECT_EQ(std::ranges::count(first.all, phase), 1) << phase;
+    EXPECT_EQ(std::ranges::count(second.all, phase), 0) << phase;
+  }
+}
+
+TEST_F(LoraRunsTest, AModelComesInItsComputingTypeUnlessOthersAreMergedIntoIt) {
+  RunConfig plain = config("plain");
+  models::Model exact = loaded_model(plain), rounded = loaded_model(plain, at::kBFloat16);
+  exact.convert(at::kBFloat16);
+  for (size_t i = 0; i < exact.unet->store.params().size(); ++i) {
+    EXPECT_TRUE(at::equal(rounded.unet->store.params()[i].value, exact.unet->store.params()[i].value)) << i;
+  }
+  plain.model.merge = {{run(config("first")).string(), 0.5}};
+  EXPECT_EQ(loaded_model(plain, at::kBFloat16).unet->store.params().front().value.scalar_type(), at::kFloat);
 }
 
 TEST_F(LoraRunsTest, AdaptersAreMergedIntoTheModelBeforeItTrains) {

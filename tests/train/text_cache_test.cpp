@@ -9,7 +9,8 @@ namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-TEST(TextPlaceTest, FewStayInMemoryManyGoToTheDiskAndTooManyNowhere) {
+TEST(TextPlaceTest, TheDiskWhereItHasRoomElseFewInMemoryAndManyNowhere) {
+  EXPECT_EQ(text_place(100 << 20, kGiB), TextPlace::disk);
   EXPECT_EQ(text_place(100 << 20, 0), TextPlace::memory);
   EXPECT_EQ(text_place(2 * kGiB, 100 * kGiB), TextPlace::disk);
   EXPECT_EQ(text_place(2 * kGiB, 3 * kGiB), TextPlace::nowhere);     // half of the room at most
@@ -66,7 +67,7 @@ TEST_P(TextCacheTest, OnlyTheDiskRemembers) {
   cache();
   encoded_.clear();
   cache();
-  EXPECT_EQ(encoded_.size(), GetParam() == 0 ? 1u : 5u);  // "" tells the size
+  EXPECT_EQ(encoded_.size(), GetParam() > 0 ? 1u : 5u);  // "" tells the size
   encoded_.clear();
   cache(true, "encoder 2");
   EXPECT_EQ(encoded_.size(), 5u);
@@ -79,7 +80,7 @@ TEST_P(TextCacheTest, CanBeStopped) {
   EXPECT_TRUE(cache().complete());
 }
 
-INSTANTIATE_TEST_SUITE_P(Places, TextCacheTest, ::testing::Values(0, kTextsInMemory));  // bytes in memory
+INSTANTIATE_TEST_SUITE_P(Places, TextCacheTest, ::testing::Values(0, kGiB));  // room on the disk
 
 }  // namespace
 }  // namespace emulsion::train

@@ -9,6 +9,7 @@ judging: `kind`, `style`, `subjects`, `background`. The same packages give the s
     train/background   one subject on a named colour
     train/size         a small, a big, two of a subject
     train/pairs        one subject left of another
+    train/filtered     one subject on white and on a named colour, drawn in the styles of derived_styles.py
     validation/...     the same kinds, of what training never shows: see HELD_OUT
     subjects.json      every subject, and what is held out of it
 """
@@ -21,10 +22,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from derived_styles import FILTERS, derived
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "pictures"))
-from make_pictures import NOTO, SIZE, TWEMOJI, Sources, read_subjects  # noqa: E402
+from make_pictures import NOTO, SIZE, TWEMOJI, Sources, Style, read_subjects  # noqa: E402
 
 STYLES = (TWEMOJI, NOTO)
 CATEGORIES = {"Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects"}
@@ -55,7 +57,7 @@ COLOURS = {"red": (0.0, 0.75, 0.85), "orange": (0.08, 0.85, 0.98), "yellow": (0.
            "blue": (0.60, 0.65, 0.85), "purple": (0.77, 0.50, 0.72), "pink": (0.93, 0.32, 0.98), "brown": (0.07, 0.60, 0.45),
            "black": (0.0, 0.0, 0.06), "grey": (0.0, 0.0, 0.60)}  # hue, saturation, value
 NAMED = [colorsys.hsv_to_rgb(*colour) for colour in COLOURS.values()]  # red, green, blue in [0, 1]
-HELD_OUT = {"subjects": 30, "pairs of subject and style": 0.1, "pairs of subjects": 0.1}
+HELD_OUT = {"subjects": 30, "pairs of subject and style": 0.1, "pairs of subjects": 0.1}  # the filters' styles among them
 BACKGROUNDS_PER_PICTURE = 3
 COMPOSITIONS = 5000
 VALIDATION = 200  # of each kind
@@ -89,6 +91,14 @@ class Thing:
         if noun.endswith("y") and noun[-2] not in "aeiou":
             return noun[:-1] + "ies"
         return {"mouse": "mice", "wolf": "wolves", "knife": "knives", "sheep": "sheep", "fish": "fish", "die": "dice"}.get(noun, noun + "s")
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The style that the filter of that name makes of another's pictures."""
+
+    name: str
+    of: Style
 
 
 @dataclass
@@ -172,8 +182,9 @@ def compose(parts, background):
 
 
 def captions(phrase, where, style):
-    return [f"{phrase}{where}, {style.name} style", f"{phrase}, {style.name} style{where}", f"{style.name} style, {phrase}{where}",
-            f"{phrase}{where}"]
+    """Where no style is named, it is one of the two sets'."""
+    named = [f"{phrase}{where}, {style.name} style", f"{phrase}, {style.name} style{where}", f"{style.name} style, {phrase}{where}"]
+    return named + [f"{phrase}{where}"] if style in STYLES else named
 
 
 class Painter:
@@ -190,6 +201,8 @@ class Painter:
             folder.close()
 
     def picture(self, thing, style):
+        if isinstance(style, Filtered):
+            return derived(self.picture(thing, style.of), style.name)
         key = thing.noun, style.name
         if key not in self._cache:
             image = self._sources.picture(thing, style)
@@ -240,6 +253,15 @@ class Painter:
         self.add(folder, "pair", f"{number:05d}_{style.name}", parts, phrase, [left, right], style, random_, 0.4)
 
 
+def paint_filtered(painter, thing, styles):
+    for name in FILTERS:
+        random_ = chance("filter", thing.noun, name)
+        style, held = Filtered(name, random_.choice(styles)), random_.random() < HELD_OUT["pairs of subject and style"]
+        folder = "validation/filtered" if held else "train/filtered"
+        painter.plain(folder, thing, style)
+        painter.background(folder, thing, style, 0)
+
+
 def main():
     packages, out = Path(sys.argv[1]), Path(sys.argv[2])
     all_things = things(packages)
@@ -256,6 +278,8 @@ def main():
             else:
                 painter.plain("validation/subjects" if thing.noun in unseen else "validation/plain", thing, style)
                 held_pairs.append((thing, style))
+        if thing.noun not in unseen:
+            paint_filtered(painter, thing, seen_styles[thing.noun])
     for number, (thing, style) in enumerate(sorted(held_pairs, key=lambda pair: chance("held", pair[0].noun, pair[1].name).random())[:VALIDATION]):
         painter.background("validation/background", thing, style, number)
     by_style = {style: [t for t in all_things if style in seen_styles.get(t.noun, ())] for style in STYLES}

@@ -19,7 +19,7 @@ std::vector<Chunk> chunks_of(const std::vector<int64_t>& sizes) {
 
 void for_each_chunk(int64_t count, const std::function<void(int64_t)>& f) {
   std::atomic<int64_t> next = 0;
-  at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     for (int64_t i = next++; i < count; i = next++) f(i);
   });
 }

@@ -6,6 +6,15 @@
 #include "optim/chunks.h"
 
 namespace emulsion::optim {
+namespace {
+
+/// In float32; the gradient itself where nothing changes.
+Tensor scaled(const Tensor& grad, double scale) {
+  const Tensor exact = grad.to(at::kFloat);
+  return scale == 1 ? exact : exact * scale;
+}
+
+}  // namespace
 
 Optimizer::Optimizer(std::vector<Param> params) : params_(std::move(params)) {
   std::set<std::string> names;
@@ -16,15 +25,12 @@ Optimizer::Optimizer(std::vector<Param> params) : params_(std::move(params)) {
 }
 
 void Optimizer::for_each_gradient(double grad_scale, const std::function<void(size_t, const Tensor&)>& f) {
-  const auto count = static_cast<int64_t>(params_.size());
-  // Two at least: alone, an operation would be shared between threads.
-  for_each_chunk(std::max<int64_t>(2, count), [&](int64_t i) {
+  for_each_chunk(static_cast<int64_t>(params_.size()), [&](int64_t i) {
     const at::NoGradGuard no_grad;
-    if (i >= count || !params_[i].grad.defined()) return;
     Param& param = params_[static_cast<size_t>(i)];
+    if (!param.grad.defined()) return;
     const BorrowedMaster master(param);
-    const Tensor grad = aligned_grad(param).to(at::kFloat);
-    f(static_cast<size_t>(i), grad_scale == 1 ? grad : grad * grad_scale);
+    f(static_cast<size_t>(i), scaled(aligned_grad(param), grad_scale));
   });
 }
 
@@ -43,15 +49,13 @@ void Optimizer::for_each_slice(double grad_scale, const std::function<void(size_
   }
   std::vector<Chunk> chunks = chunks_of(sizes);
   chunks.insert(chunks.end(), whole.begin(), whole.end());
-  for_each_chunk(std::max<int64_t>(2, static_cast<int64_t>(chunks.size())), [&](int64_t c) {
+  for_each_chunk(static_cast<int64_t>(chunks.size()), [&](int64_t c) {
     const at::NoGradGuard no_grad;
-    if (c >= static_cast<int64_t>(chunks.size())) return;
     const auto [tensor, begin, end] = chunks[static_cast<size_t>(c)];
     const auto i = static_cast<size_t>(tensor);
     Param part = slice_of(params_[i], grads[i], begin, end);
     const BorrowedMaster master(part);
-    part.grad = part.grad.to(at::kFloat);
-    if (grad_scale != 1) part.grad = part.grad * grad_scale;
+    part.grad = scaled(part.grad, grad_scale);
     f(i, part, begin, end);
   });
 }

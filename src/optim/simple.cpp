@@ -268,13 +268,26 @@ void update(const MuonConfig& config, Param& param, const Tensor& grad, Slot& sl
   weight.sub_(change.view(weight.sizes()), rate * factor);
 }
 
+namespace {
+
+/// Which tensors the formula keeps for a weight, and of which shapes: what a step on `weight` made. Their values mean nothing.
+template <class Config>
+std::map<std::string, Tensor> kept_for(const Config& config, const std::string& name, const Tensor& weight) {
+  Slot slot{.tensors = {}, .steps = 1};
+  Param param{.name = name, .master = weight};
+  update(config, param, at::ones_like(weight), slot, 0);
+  return slot.tensors;
+}
+
+}  // namespace
+
 template <class Config>
 void Simple<Config>::step(double lr, double grad_scale, double ema_decay) {
   for (size_t i = 0; i < params_.size(); ++i) {
-    if (params_[i].grad.defined()) ++slots_[i].steps;
+    if (!params_[i].grad.defined()) continue;
+    if (++slots_[i].steps == 1 && kElementwise<Config>) make_tensors(i);
   }
   if constexpr (kElementwise<Config>) {
-    make_tensors();
     for_each_slice(grad_scale, [&](size_t i, Param& part, int64_t begin, int64_t end) {
       Slot slot{.tensors = {}, .steps = slots_[i].steps};
       for (const auto& [name, tensor] : slots_[i].tensors) slot.tensors[name] = in_memory(tensor).slice(0, begin, end);
@@ -292,17 +305,8 @@ void Simple<Config>::step(double lr, double grad_scale, double ema_decay) {
 
 /// Zeros for all that the formula keeps, before its pieces are filled apart.
 template <class Config>
-void Simple<Config>::make_tensors() {
-  Slot model{.tensors = {}, .steps = 1};
-  Param number{.name = "", .master = at::zeros({1})};
-  update(config_, number, at::zeros({1}), model, 0);
-  for (size_t i = 0; i < params_.size(); ++i) {
-    if (!params_[i].grad.defined()) continue;
-    for (const auto& [name, _] : model.tensors) {
-      Tensor& tensor = slots_[i].tensors[name];
-      if (!tensor.defined()) tensor = zeros_for(params_[i]);
-    }
-  }
+void Simple<Config>::make_tensors(size_t i) {
+  for (const auto& [name, _] : kept_for(config_, params_[i].name, at::zeros({1}))) slots_[i].tensors[name] = zeros_for(params_[i]);
 }
 
 template <class Config>
@@ -325,11 +329,7 @@ void Simple<Config>::load_state(const NamedTensors& state) {
     slots_[i] = Slot{};
     slots_[i].steps = steps.const_data_ptr<int64_t>()[i];
     if (slots_[i].steps == 0) continue;
-    // One step on a copy says which tensors there are, and of which shapes.
-    Slot model{.tensors = {}, .steps = 1};
-    Param param{.name = params_[i].name, .master = zeros_for(params_[i])};
-    update(config_, param, at::ones_like(param.master), model, 0);
-    for (const auto& [name, tensor] : model.tensors) {
+    for (const auto& [name, tensor] : kept_for(config_, params_[i].name, zeros_for(params_[i]))) {
       slots_[i].tensors[name] = at::empty_like(tensor).copy_(reader.get(params_[i].name + "." + name, tensor.sizes()));
     }
   }

@@ -34,7 +34,7 @@ class Simple : public Optimizer {
   void load_state(const NamedTensors& state) override;
 
  private:
-  void make_tensors();
+  void make_tensors(size_t i);
 
   Config config_;
   std::vector<Slot> slots_;

@@ -201,10 +201,10 @@ class Painter:
             folder.close()
 
     def picture(self, thing, style):
-        if isinstance(style, Filtered):
-            return derived(self.picture(thing, style.of), style.name)
         key = thing.noun, style.name
-        if key not in self._cache:
+        if key not in self._cache and isinstance(style, Filtered):
+            self._cache[key] = derived(self.picture(thing, style.of), style.name)
+        elif key not in self._cache:
             image = self._sources.picture(thing, style)
             self._cache[key] = image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         return self._cache[key]

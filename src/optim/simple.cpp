@@ -91,16 +91,27 @@ Tensor adam_step(const Config& config, Tensor& average, Tensor& squares, const T
   return average.div(denominator).div_(1 - std::pow(config.beta1, t));
 }
 
-/// Towards the orthogonal matrix nearest to x: five-term Newton-Schulz iterations, whose factors end with singular values between
-/// about 0.7 and 1.2. In float32, where the author's code takes bfloat16.
+/// Towards the orthogonal matrix nearest to x: five-term Newton-Schulz iterations, y <- (a + b g + c g^2) y with g = y y', whose factors
+/// end with singular values between about 0.7 and 1.2. In float32, where the author's code takes bfloat16.
+/// All factors are polynomials of the first g and commute, so that a wide y need not be carried along: g <- p g p, and the factors'
+/// product meets y once. That is 17 products of g's size in the place of 5 and 8 of y's size.
 Tensor orthogonal(const Tensor& x, int64_t iterations) {
-  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
+  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315, kWide = 1.5;
   const bool tall = x.size(0) > x.size(1);
   Tensor y = tall ? x.t() : x;
   y = y / y.norm().clamp_min(1e-7);
-  for (int64_t i = 0; i < iterations; ++i) {
-    const Tensor gram = y.mm(y.t());
-    y = at::addmm(y, at::addmm(gram, gram, gram, kB, kC), y, kA, 1);
+  const auto factor_of = [&](const Tensor& gram) { return at::addmm(gram, gram, gram, kB, kC); };
+  if (static_cast<double>(y.size(1)) < kWide * static_cast<double>(y.size(0))) {
+    for (int64_t i = 0; i < iterations; ++i) y = at::addmm(y, factor_of(y.mm(y.t())), y, kA, 1);
+  } else {
+    Tensor gram = y.mm(y.t()), product = at::eye(y.size(0), y.options());
+    for (int64_t i = 0; i < iterations; ++i) {
+      const Tensor factor = factor_of(gram);
+      factor.diagonal().add_(kA);
+      product = i == 0 ? factor : factor.mm(product);
+      if (i + 1 < iterations) gram = factor.mm(gram).mm(factor);
+    }
+    y = product.mm(y);
   }
   return (tall ? y.t() : y).contiguous();
 }
